@@ -1,0 +1,122 @@
+"""Files that are either whole or absent, and where results lie.
+
+Every path below the results directory is made here, so that a reader can find any file from a run id.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decaylab.errors import InputError
+
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
+
+    An exception (a full disk, say) leaves the old file as it was and removes the temporary one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private; results are meant to be read by others
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically; NaN and infinities become null, since JSON has neither."""
+    text = json.dumps(_finite(value), indent=1, allow_nan=False, ensure_ascii=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises InputError naming the file if it is missing, unreadable or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: expected JSON ({error.msg})") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hexadecimal sha256 of a value's canonical JSON (sorted keys, no white space)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies. `results` and `reports` may be anywhere; the rest follows."""
+
+    results: Path = Path("results")
+    reports: Path = Path("reports")
+
+    def run(self, run_id: str) -> Path:
+        return self.results / "runs" / run_id
+
+    def summary(self, run_id: str) -> Path:
+        return self.run(run_id) / "summary.json"
+
+    def metrics(self, run_id: str) -> Path:
+        return self.run(run_id) / "metrics.parquet"
+
+    def snapshot(self, run_id: str, step: int) -> Path:
+        return self.run(run_id) / f"snapshot-{step:08d}.safetensors"
+
+    def state(self, run_id: str) -> Path:
+        """What survives when the workflow deletes a job's outputs: the checkpoint, then the record."""
+        return self.results / "state" / run_id
+
+    def prepared(self, key: str) -> Path:
+        """A prepared data set: image tensors or token arrays."""
+        return self.results / "data" / key
+
+    def verdicts(self, scale: str, replication: str) -> Path:
+        return self.results / "verdicts" / scale / f"{replication}.json"
+
+    def report(self, scale: str, replication: str) -> Path:
+        return self.reports / scale / f"{replication}.html"
+
+    def index(self, scale: str) -> Path:
+        return self.reports / scale / "index.html"

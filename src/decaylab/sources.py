@@ -1,0 +1,98 @@
+"""Where data come from: built-in names, or archives, folders and files that the user points to.
+
+Only names and digests are decided here (cheaply, without torch); `decaylab.data` reads the content.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from decaylab.errors import InputError
+from decaylab.files import sha256_file, sha256_json
+
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "images": ("procedural", "cifar10", "cifar100"),
+    "text": ("stdlib", "openwebtext", "fineweb"),
+}
+
+
+def data_home() -> Path:
+    """The folder of archives and downloads: DECAYLAB_DATA, or `data`."""
+    return Path(os.environ.get("DECAYLAB_DATA", "data"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A data source that the user chose in place of a replication's own."""
+
+    source: str
+    """goes into RunSpec.data.source: a built-in name, or file names joined by +"""
+    sha256: str | None = None
+    """digest of the content; None for built-in names"""
+    paths: tuple[Path, ...] = ()
+
+    def fields(self) -> dict[str, str | None]:
+        return {"source": self.source, "sha256": self.sha256}
+
+
+def choose(kind: Literal["images", "text"], value: str) -> Choice:
+    """Resolve `--config images=VALUE` or `text=VALUE`.
+
+    VALUE is a built-in name, or a path, or several joined by commas, or a pattern such as `books-*.tar.xz`;
+    paths are looked up as given, then below DECAYLAB_DATA.
+
+    Raises:
+        InputError: nothing of that name exists.
+    """
+    if value in BUILTIN[kind]:
+        return Choice(value)
+    paths: list[Path] = []
+    for part in value.split(","):
+        found = [path for base in (Path(), data_home()) for path in sorted(glob.glob(str(base / part)))]
+        if not found:
+            raise InputError(
+                f"{kind}={value}: no data set, file or folder {part!r} here or in {data_home()}; "
+                f"expected one of {', '.join(BUILTIN[kind])}, or the path of an archive, folder or file"
+            )
+        # the first base that has it wins; a pattern may give several
+        base = Path(found[0]).parent
+        paths += [Path(path) for path in found if Path(path).parent == base]
+    if kind == "images" and len(paths) > 1:
+        raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
+    digests = [_digest(path) for path in paths]
+    return Choice(
+        source="+".join(path.name for path in paths),
+        sha256=digests[0] if len(digests) == 1 else sha256_json(digests),
+        paths=tuple(path.resolve() for path in paths),
+    )
+
+
+def locate(kind: Literal["images", "text"], source: str, choice: Choice | None = None) -> tuple[Path, ...]:
+    """Paths of a source by its name in a RunSpec: those of `choice` if it is that one, else below DECAYLAB_DATA.
+
+    Raises:
+        InputError: a part of the source cannot be found.
+    """
+    if choice is not None and choice.source == source:
+        return choice.paths
+    paths = []
+    for name in source.split("+"):
+        path = next((base / name for base in (data_home(), Path()) if (base / name).exists()), None)
+        if path is None:
+            raise InputError(
+                f"data source {name!r}: not found in {data_home()} (set DECAYLAB_DATA, or give its path with --{kind})"
+            )
+        paths.append(path)
+    return tuple(paths)
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's relative names and their digests."""
+    if path.is_dir():
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+        return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files])
+    return sha256_file(path)
