@@ -312,9 +312,8 @@ def select(root: Path, names: list[str] | str) -> list[Replication]:
     known = [load_replication(replication_file(root, name)) for name in list_replications(root)]
     for name in wanted:
         if name not in ("all", "headline") and name not in [rep.name for rep in known]:
-            raise InputError(
-                f"replication {name!r}: unknown; expected all, headline or one of {', '.join(rep.name for rep in known)}"
-            )
+            names = ", ".join(rep.name for rep in known)
+            raise InputError(f"replication {name!r}: unknown; expected all, headline or one of {names}")
     return [rep for rep in known if "all" in wanted or rep.name in wanted or ("headline" in wanted and rep.headline)]
 
 
