@@ -1,0 +1,77 @@
+"""Networks of a RunSpec: `build_model` makes one, `parameter_groups` says what kind each parameter is.
+
+Every network maps a batch of inputs to logits, keeps its last linear layer as `head`, and lives in a file named
+after its kind, imported only when asked for: a run depends on the source of its own network alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+from torch import nn
+
+from decaylab.spec import Group, Model
+
+CHANNELS = 3
+"""of an image: red, green, blue"""
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def build_model(model: Model, *, classes: int, image_size: int | None = None, seed: int) -> nn.Module:
+    """A float32 network on the CPU, initialised from `seed` alone; the global random state is left as it was.
+
+    Under `torch.device("meta")` the network has shapes but no memory, which is enough to count its parameters.
+
+    Args:
+        classes: classes of the images, or tokens of the tokenizer.
+        image_size: height and width in pixels; text models take None.
+
+    Returns:
+        A module in training mode. Images: [B, 3, image_size, image_size] -> [B, classes];
+        text: int64 [B, T] -> [B, T, vocabulary].
+
+    Raises:
+        InputError: the network does not fit the data.
+    """
+    kind = importlib.import_module(f"{__name__}.{model.kind}")
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also seed the GPUs
+        torch.default_generator.manual_seed(seed)
+        return kind.build(model, classes, image_size)
+
+
+def parameter_groups(module: nn.Module) -> dict[str, Group]:
+    """Group of every parameter, by its name in `module.named_parameters()`.
+
+    Decided by the type of the layer that owns the parameter and by its role. Norms keep their scale and shift
+    together; `bias` means biases of linear and convolution layers. A linear weight is `head` if it is the last
+    layer's, `attention` inside a module that declares `role = "attention"`, else `mlp`. A head tied to the token
+    embedding is the embedding's weight, and appears once, as `embedding`.
+
+    Raises:
+        TypeError: a layer of a type that has no group.
+    """
+    attention = tuple(f"{name}." for name, part in module.named_modules() if getattr(part, "role", None) == "attention")
+    groups: dict[str, Group] = {}
+    for name, _ in module.named_parameters():
+        path, _, kind = name.rpartition(".")
+        layer = module.get_submodule(path)
+        if isinstance(layer, nn.Embedding):
+            group: Group = "embedding"
+        elif isinstance(layer, _NORMS):
+            group = "norm"
+        elif kind == "bias":
+            group = "bias"
+        elif isinstance(layer, _CONVOLUTIONS):
+            group = "convolution"
+        elif layer is module.head:
+            group = "head"
+        elif isinstance(layer, nn.Linear):
+            group = "attention" if name.startswith(attention) else "mlp"
+        else:
+            raise TypeError(f"parameter {name} of {type(layer).__name__} belongs to no group")
+        groups[name] = group
+    return groups

@@ -1,0 +1,64 @@
+"""Pre-activation ResNet (He et al. 2016) as in the EPFL experiments: batch norm on the input as well.
+
+Without `norm_affine` every convolution is read only through batch norms, and multiplying all of them by one
+factor leaves the logits as they were (up to the norms' eps). Convolutions then carry biases, which the next
+norm removes: the source has them, so they stay for equal parameter counts.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from decaylab import spec
+from decaylab.models import CHANNELS
+
+
+class Block(nn.Module):
+    """Norm, ReLU, 3x3 convolution, twice, added to the input (or to a 1x1 convolution of the first ReLU)."""
+
+    def __init__(self, before: int, after: int, stride: int, affine: bool, shortcut_norm: bool):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(before, affine=affine)
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=not affine)
+        self.norm2 = nn.BatchNorm2d(after, affine=affine)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=not affine)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or before != after:
+            self.shortcut = nn.Conv2d(before, after, 1, stride, bias=not affine)
+            if shortcut_norm:
+                # before the convolution: behind it, the two branches would no longer scale together
+                self.shortcut = nn.Sequential(nn.BatchNorm2d(before, affine=affine), self.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.norm1(x))
+        if self.shortcut is not None:
+            x = self.shortcut(activated)
+        return x + self.conv2(F.relu(self.norm2(self.conv1(activated))))
+
+
+class PreActResNet(nn.Module):
+    def __init__(self, model: spec.PreActResNet, classes: int):
+        super().__init__()
+        affine, width = model.norm_affine, model.width
+        self.input_norm = nn.BatchNorm2d(CHANNELS, affine=affine)
+        self.stem = nn.Conv2d(CHANNELS, width, 3, padding=1, bias=not affine)
+        blocks: list[nn.Module] = []
+        for stage, count in enumerate(model.blocks):
+            for block in range(count):
+                after = model.width * 2**stage
+                stride = 2 if stage and not block else 1
+                blocks.append(Block(width, after, stride, affine, model.shortcut_norm))
+                width = after
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(width, affine=affine)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] of any size -> logits [B, classes]."""
+        x = self.blocks(self.stem(self.input_norm(images)))
+        return self.head(F.relu(self.norm(x)).mean((2, 3)))
+
+
+def build(model: spec.PreActResNet, classes: int, image_size: int) -> PreActResNet:
+    return PreActResNet(model, classes)
