@@ -1,0 +1,304 @@
+"""The command line: plan, train, judge, render. Exit codes: 0 done, 2 the input is wrong, 1 anything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from decaylab.errors import InputError, Interrupted
+from decaylab.files import Layout
+from decaylab.replication import PlannedRun, Replication, find_root, plan_runs, select
+from decaylab.sources import Choice, choose
+from decaylab.spec import RunSpec, load_spec
+
+app = typer.Typer(
+    help="Re-run the published experiments about weight decay, and judge their claims.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Scale(StrEnum):
+    smoke = "smoke"
+    laptop = "laptop"
+    gpu = "gpu"
+    paper = "paper"
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="replications by name, or `all`, or `headline` (the default)")]
+ScaleOption = Annotated[Scale, typer.Option(help="how large the experiments are made")]
+ImagesOption = Annotated[str | None, typer.Option(help="image data in place of the replication's own: name or path")]
+TextOption = Annotated[str | None, typer.Option(help="text data in place of the replication's own: name or path")]
+ResultsOption = Annotated[Path, typer.Option(help="where results lie")]
+ReportsOption = Annotated[Path, typer.Option(help="where reports lie")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads of one training")]
+
+RESULTS, REPORTS = Path("results"), Path("reports")
+
+
+def _choices(images: str | None, text: str | None) -> dict[str, Choice]:
+    choices = {}
+    if images:
+        choices["images"] = choose("images", images)
+    if text:
+        choices["text"] = choose("text", text)
+    return choices
+
+
+def _selected(names: list[str] | None) -> list[Replication]:
+    return select(find_root(), names or ["headline"])
+
+
+@app.command()
+def plan(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="one object for each run")] = False,
+) -> None:
+    """What would run, and its price: FLOPs, minutes on this machine and on known GPUs, memory, disk."""
+    reps = _selected(names)
+    runs = plan_runs(reps, scale.value, _choices(images, text))
+    from decaylab.training.cost import Pricer, is_finished, plan_row
+
+    layout = Layout(results)
+    pricer = Pricer(layout, device, threads)
+    rows = [
+        plan_row(run_id, run.wanted, run.spec, pricer.price(run.spec), is_finished(layout, run_id))
+        for run_id, run in runs.items()
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    _print_plan(reps, rows, scale.value)
+
+
+def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str) -> None:
+    table = Table(title=f"scale {scale}; runs shared by several replications count in each, once in the total")
+    gpus = list(rows[0]["gpu_seconds"])[:3] if rows else []
+    heads = ["replication", "runs", "done", "FLOPs", "minutes here, one process"]
+    for head in [*heads, *(f"minutes, one {gpu}" for gpu in gpus), "memory", "disk"]:
+        table.add_column(head, justify="left" if head == "replication" else "right")
+
+    def line(name: str, part: list[dict[str, Any]]) -> list[str]:
+        return [
+            name,
+            str(len(part)),
+            str(sum(row["finished"] for row in part)),
+            f"{sum(row['flops'] for row in part):.2g}",
+            f"{sum(row['predicted_seconds'] for row in part) / 60:.1f}",
+            *(f"{sum(row['gpu_seconds'][gpu] for row in part) / 60:.1f}" for gpu in gpus),
+            _bytes(max((row["memory_bytes"] for row in part), default=0)),
+            _bytes(sum(row["disk_bytes"] for row in part)),
+        ]
+
+    for rep in reps:
+        table.add_row(*line(rep.name, [row for row in rows if rep.name in row["replications"]]))
+    table.add_section()
+    table.add_row(*line("total", rows))
+    Console().print(table)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@app.command()
+def data(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Prepare the data sets that the runs need: download, check, unpack, tokenise."""
+    choices = _choices(images, text)
+    runs = plan_runs(_selected(names), scale.value, choices)
+    from decaylab.data import prepare, prepared_key
+
+    wanted = {prepared_key(run.spec.data): run.spec.data for run in runs.values()}
+    for key, spec in wanted.items():
+        typer.echo(f"{key}: {prepare(spec, Layout(results), choices.get(spec.kind))}", err=True)
+
+
+@app.command()
+def train(
+    run_ids: Annotated[list[str] | None, typer.Argument(help="ids as `decaylab plan` shows them")] = None,
+    scale: ScaleOption = Scale.laptop,
+    replications: Annotated[
+        str, typer.Option(help="where to look for the ids, or what --missing works through")
+    ] = "all",
+    spec: Annotated[Path | None, typer.Option(help="train this RunSpec (YAML or JSON) instead")] = None,
+    out: Annotated[Path | None, typer.Option(help="with --spec: where its results go")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="all runs that have no results yet, most wanted first")
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(min=0, help="stop in time, saving the state")] = None,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+) -> None:
+    """Train runs in this process, one after another, parents first. Finished runs are not trained again."""
+    if sum([bool(run_ids), spec is not None, missing]) != 1:
+        raise InputError("train: give run ids, or --spec FILE --out DIR, or --missing; exactly one of them")
+    if (spec is None) != (out is None):
+        raise InputError("train: --spec FILE and --out DIR go together")
+    choices = _choices(images, text)
+    planned: dict[str, PlannedRun] = {}
+    if spec is not None:
+        layout, wanted = Layout(out), [load_spec(spec)]
+    else:
+        layout = Layout(results)
+        planned = plan_runs(select(find_root(), replications), scale.value, choices)
+        wanted = _wanted(run_ids, planned, layout, scale.value)
+    from decaylab.training.cost import Pricer
+    from decaylab.training.loop import Options
+    from decaylab.training.runner import deadline, in_order, train_all
+
+    stop = deadline(minutes)
+    options = Options(device=device, threads=threads, choices=choices, stop=stop)
+    specs = in_order(wanted, planned)
+    try:
+        finished = train_all(specs, layout, options, Pricer(layout, device, threads).known_seconds)
+    except Interrupted as reason:
+        if not stop():
+            raise
+        typer.echo(f"time is up: {reason}", err=True)
+        return
+    for item in wanted if spec is not None else []:
+        typer.echo(layout.summary(item.run_id))
+    typer.echo(f"{finished} runs finished", err=True)
+
+
+def _wanted(run_ids: list[str] | None, planned: dict[str, PlannedRun], layout: Layout, scale: str) -> list[RunSpec]:
+    if not run_ids:  # --missing
+        left = [run for run_id, run in planned.items() if not layout.summary(run_id).exists()]
+        return [run.spec for run in sorted(left, key=lambda run: run.priority)]
+    for run_id in run_ids:
+        if run_id not in planned:
+            raise InputError(
+                f"train: no run {run_id!r} at scale {scale}; see `decaylab plan all --scale {scale} --json`"
+            )
+    return [planned[run_id].spec for run_id in run_ids]
+
+
+@app.command()
+def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
+    """Note the text of every claim, before its first run, in results/claims.jsonl."""
+    from decaylab.analysis.registry import register_claims
+
+    register_claims(_selected(names or ["all"]), Layout(results))
+
+
+@app.command()
+def judge(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Judge the claims of replications from the results that exist; writes results/verdicts/<scale>/<name>.json."""
+    from decaylab.analysis.judge import write_verdicts
+
+    choices = _choices(images, text)
+    root = find_root()
+    table = Table(title=f"scale {scale.value}")
+    for head in ("claim", "verdict", "estimate", "95 % interval", "n", "unit"):
+        table.add_column(head)
+    for rep in _selected(names):
+        verdicts = write_verdicts(rep, scale.value, Layout(results), root, choices)
+        for claim in verdicts["claims"]:
+            interval = claim["interval"]
+            table.add_row(
+                f"{rep.name}/{claim['claim']}",
+                claim["verdict"],
+                "" if claim["estimate"] is None else f"{claim['estimate']:.4g}",
+                "" if not interval else " to ".join("?" if end is None else f"{end:.4g}" for end in interval),
+                str(claim["n"]),
+                claim["unit"],
+            )
+    Console().print(table)
+
+
+@app.command()
+def render(
+    name: Annotated[str, typer.Argument(help="one replication")],
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    reports: ReportsOption = REPORTS,
+) -> None:
+    """Execute a replication's notebook and write reports/<scale>/<name>.html."""
+    from decaylab.report.notebook import render as render_notebook
+
+    rep = _selected([name])[0]
+    path = render_notebook(rep.name, scale.value, Layout(results, reports), find_root(), images=images, text=text)
+    typer.echo(path)
+
+
+@app.command()
+def site(
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    reports: ReportsOption = REPORTS,
+) -> None:
+    """Write reports/<scale>/index.html and a page for every run."""
+    from decaylab.report.site import build_site
+
+    typer.echo(build_site(scale.value, Layout(results, reports), find_root(), _choices(images, text)))
+
+
+@app.command()
+def evidence(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """File the results of this machine as evidence: small tables under replications/<name>/evidence/."""
+    from decaylab.analysis.evidence import collect
+
+    choices = _choices(images, text)
+    for rep in _selected(names):
+        typer.echo(collect(rep, scale.value, Layout(results), find_root(), choices))
+
+
+def main() -> None:
+    """Entry point: one line for what went wrong, and the exit codes of the interface."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2)
+    except Interrupted as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}; what was saved before is whole", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"decaylab: {' '.join(message.split())}\n")
+    raise SystemExit(code)

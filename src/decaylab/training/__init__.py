@@ -1,0 +1,1 @@
+"""Training: one loop for images and text, checkpoints, and the price of a run."""

@@ -1,0 +1,77 @@
+"""Rows of metrics that stay on the device until somebody needs the numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from decaylab.files import atomic_path
+
+Value = float | int | torch.Tensor
+
+
+class Recorder:
+    """Collects one row per recorded step; 0-d tensors are fetched together, in one transfer, by `flush`."""
+
+    def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
+        self.rows: list[dict[str, float]] = rows or []
+        self._pending: dict[int, dict[str, Value]] = {}
+
+    def record(self, step: int, values: dict[str, Value]) -> None:
+        self._pending.setdefault(step, {}).update(values)
+
+    def flush(self) -> list[dict[str, float]]:
+        """Fetch what is pending (waits for the device) and return the rows that became final."""
+        tensors = [v for row in self._pending.values() for v in row.values() if isinstance(v, torch.Tensor)]
+        fetched = iter(torch.stack([t.detach().double() for t in tensors]).tolist() if tensors else [])
+        new: list[dict[str, float]] = []
+        for step, row in sorted(self._pending.items()):
+            values = {k: next(fetched) if isinstance(v, torch.Tensor) else v for k, v in row.items()}
+            new.append({"step": step} | values)
+        self.rows += new
+        self._pending.clear()
+        return new
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, `step` first; null where a column was not recorded."""
+        frame = pd.DataFrame(self.rows)
+        return frame.astype({"step": "int64"}) if len(frame) else frame
+
+    def final(self) -> dict[str, float | None]:
+        """The last recorded value of each column; null if it is not finite."""
+        values: dict[str, float | None] = {}
+        for row in self.rows:
+            values |= {k: v if math.isfinite(v) else None for k, v in row.items() if k != "step"}
+        return values
+
+    def write(self, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            self.frame().to_parquet(temporary, index=False)
+
+
+def divergence_step(rows: list[dict[str, float]], chance: float) -> int | None:
+    """The step at which a training was lost, or None.
+
+    Lost means: a loss that is not finite; or a running training loss that ends more than a quarter of the
+    way back from its best value to chance. In the second case the step is the first of the final stretch
+    above that level, so a spike from which the training recovers is no divergence.
+
+    Args:
+        rows: recorded rows with `step` and `batch_loss`.
+        chance: loss of a uniform guess, in nats.
+    """
+    logged = [(int(row["step"]), row["batch_loss"]) for row in rows if "batch_loss" in row]
+    best = math.inf
+    lost: int | None = None
+    for step, loss in logged:
+        if not math.isfinite(loss):
+            return step
+        best = min(best, loss)
+        if loss <= best + 0.25 * max(chance - best, 0.0):
+            lost = None
+        elif lost is None:
+            lost = step
+    return lost
