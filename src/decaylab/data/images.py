@@ -1,0 +1,313 @@
+"""Labelled images: CIFAR, or an archive or folder of the user's with `<split>/<class>/` inside.
+
+Prepared folder: `train_images.npy`, `test_images.npy` (uint8 [n, size, size, 3]), `train_labels.npy`,
+`test_labels.npy` (int64 [n]) and meta.json. Subsets are taken when loading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decaylab.data.archives import contents
+from decaylab.data.base import Dataset
+from decaylab.data.draws import generator, move
+from decaylab.data.store import meta, source_paths
+from decaylab.errors import InputError
+from decaylab.files import sha256_file, sha256_json
+from decaylab.sources import Choice, data_home
+from decaylab.spec import ImageData
+
+SPLITS = ("train", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+_TEST_NAMES = ("test", "val", "valid", "validation")
+_ANNOTATIONS = "val_annotations.txt"
+_MAX_SHIFT = 2
+# Gathering normalised floats takes a third of the time of normalising in each step, but four times the memory.
+_FLOAT_BYTES = {"cpu": 1 << 28, "cuda": 4 << 30}
+_EVALUATION_BATCH = {"cpu": 500, "cuda": 2000}
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+"""for each split uint8 images [n, height, width, 3] and int64 labels [n]"""
+
+
+def prepare(data: ImageData, folder: Path, choice: Choice | None) -> dict[str, Any]:
+    """Decode and resize all images of a source into `folder`; returns its meta.json. Raises InputError."""
+    if data.source in ("cifar10", "cifar100"):
+        splits, classes = _cifar(data.source, data.image_size, folder)
+        licence = "CIFAR by A. Krizhevsky, V. Nair and G. Hinton; published without a licence, for research"
+    else:
+        (path,) = source_paths(data, choice)
+        splits, classes = _read(path, data.image_size)
+        licence = None
+    digests = []
+    for split, (images, labels) in splits.items():
+        for name, array in (("images", images), ("labels", labels)):
+            np.save(_file(folder, split, name), array)
+            digests.append(sha256_file(_file(folder, split, name)))
+    return {
+        "kind": "images",
+        "source": data.source,
+        "source_sha256": data.sha256,
+        "examples": {split: len(labels) for split, (_, labels) in splits.items()},
+        "classes": classes,
+        "image_size": data.image_size,
+        **statistics(splits["train"][0]),
+        "licence": licence,
+        "data_sha256": sha256_json(digests),
+    }
+
+
+def _file(folder: Path, split: str, name: str) -> Path:
+    return folder / f"{split}_{name}.npy"
+
+
+def statistics(images: np.ndarray) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel of uint8 images [n, height, width, 3], in grey levels."""
+    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    levels = np.arange(256)
+    mean = [float(np.average(levels, weights=count)) for count in counts]
+    variance = [
+        float(np.average((levels - centre) ** 2, weights=count)) for centre, count in zip(mean, counts, strict=True)
+    ]
+    # a channel without any variation stays 0 instead of becoming infinite
+    return {"mean": mean, "std": [value**0.5 or 1.0 for value in variance]}
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError("image files need Pillow: pip install decaylab[images]") from None
+    return Image
+
+
+def _resize(picture: Any, size: int) -> np.ndarray:
+    """The central square of a PIL image, averaged over areas: uint8 [size, size, 3]."""
+    from PIL import Image, ImageOps
+
+    picture = picture.convert("RGB")
+    if picture.size != (size, size):
+        picture = ImageOps.fit(picture, (size, size), method=Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
+def _read(path: Path, size: int) -> tuple[Arrays, list[str]]:
+    """Read `<split>/<class>/**/<image>`, below any top folder; classes in the order of their names.
+
+    The test split may be called test, val, valid or validation; the first whose classes are those of train is
+    taken. A `val_annotations.txt` (Tiny ImageNet) gives the classes of images that lie in no folder of their class.
+    """
+    image = _pillow()
+    found: dict[str, list[tuple[str, str, np.ndarray]]] = {}
+    annotations: dict[str, str] = {}
+
+    def wanted(name: str) -> bool:
+        return name.lower().endswith(SUFFIXES) or name.endswith(_ANNOTATIONS)
+
+    for name, content in contents(path, wanted):
+        parts = name.split("/")
+        if parts[-1] == _ANNOTATIONS:
+            rows = (line.split("\t") for line in content.decode("utf-8", errors="replace").splitlines())
+            annotations |= {row[0]: row[1] for row in rows if len(row) > 1}
+            continue
+        split_at = next((i for i, part in enumerate(parts[:-2]) if part.lower() in ("train", *_TEST_NAMES)), None)
+        if split_at is None:
+            continue
+        try:
+            pixels = _resize(image.open(io.BytesIO(content)), size)
+        except (OSError, ValueError, SyntaxError, image.DecompressionBombError):
+            raise InputError(f"{path}: {name}: expected an image, cannot be decoded") from None
+        found.setdefault(parts[split_at].lower(), []).append((name, parts[split_at + 1], pixels))
+
+    if annotations and "val" in found:
+        found["val"] = [
+            (name, annotations.get(name.split("/")[-1], label), pixels) for name, label, pixels in found["val"]
+        ]
+    classes = sorted({label for _, label, _ in found.get("train", [])})
+    fitting = (name for name in _TEST_NAMES if name in found and {label for _, label, _ in found[name]} <= set(classes))
+    test = next(fitting, None)
+    if not classes or test is None:
+        raise InputError(
+            f"{path}: expected images as train/<class>/<name> and test/<class>/<name> ({' '.join(SUFFIXES)})"
+        )
+    index = {label: number for number, label in enumerate(classes)}
+    splits = {}
+    for split, key in (("train", "train"), ("test", test)):
+        # archives may hold the same files in any order
+        rows = sorted(found.pop(key), key=lambda row: row[0])
+        labels = np.array([index[label] for _, label, _ in rows], dtype=np.int64)
+        splits[split] = (np.stack([pixels for _, _, pixels in rows]), labels)
+    return splits, classes
+
+
+def _cifar(source: str, size: int, folder: Path) -> tuple[Arrays, list[str]]:
+    """CIFAR by torchvision, whose checksums are checked, from DECAYLAB_DATA or its own host."""
+    try:
+        from torchvision import datasets
+        from torchvision.datasets.utils import check_integrity
+    except ImportError:
+        raise InputError(f"data source {source} needs torchvision: pip install decaylab[images]") from None
+    image = _pillow()
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[source]
+    archive = data_home() / kind.filename
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        root = data_home() if (data_home() / kind.base_folder).is_dir() else Path(temporary)
+        here = archive.is_file() or root == data_home()
+        if root == Path(temporary) and here:
+            if not check_integrity(str(archive), kind.tgz_md5):
+                raise InputError(f"{archive}: not the file that torchvision expects (md5 {kind.tgz_md5}); corrupt?")
+            (root / kind.filename).symlink_to(archive.resolve())
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                parts = {split: kind(root, train=split == "train", download=root != data_home()) for split in SPLITS}
+        except (OSError, RuntimeError) as error:
+            tried = f"{archive.parent / kind.base_folder}" if here else f"{archive}, then {kind.url}"
+            raise InputError(f"data source {source}: tried {tried}: {error}") from None
+        if not here:
+            _keep(Path(temporary) / kind.filename, archive)
+    splits = {
+        split: (
+            np.stack([_resize(image.fromarray(pixels), size) for pixels in part.data]),
+            np.array(part.targets, dtype=np.int64),
+        )
+        for split, part in parts.items()
+    }
+    return splits, list(parts["train"].classes)
+
+
+def _keep(download: Path, archive: Path) -> None:
+    """Save a download for the next time, if the folder may be written."""
+    with contextlib.suppress(OSError):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(download, partial)
+            partial.replace(archive)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def balanced(labels: np.ndarray, seed: int) -> np.ndarray:
+    """All indices in an order of which every beginning is class-balanced: smaller subsets lie in larger ones."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    draws = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = draws.permutation(len(members))
+    return np.lexsort((labels, rank))
+
+
+class Images(Dataset):
+    """Images held on the device, drawn by a new permutation in each epoch; an incomplete last batch is left out."""
+
+    kind = "images"
+    evaluation_splits = SPLITS
+
+    def __init__(
+        self,
+        data: ImageData,
+        about: dict[str, Any],
+        splits: dict[str, tuple[Tensor, Tensor]],
+        device: torch.device,
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        """`about` is the meta.json; `splits` have uint8 images [n, height, width, 3] and int64 labels [n]."""
+        self.classes = len(about["classes"])
+        self.sha256 = about["data_sha256"]
+        self._data = data
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._mean = torch.tensor(about["mean"]).to(self._device)
+        self._scale = (1 / torch.tensor(about["std"])).to(self._device)
+        self._splits = {}
+        for split, (images, labels) in splits.items():
+            images = images.to(self._device)
+            if 4 * images.numel() <= _FLOAT_BYTES.get(self._device.type, 0):
+                images = self._normalise(images)
+            self._splits[split] = (images, labels.to(self._device))
+        examples = len(splits["train"][1])
+        self._check_batch(examples)
+        self._steps = examples // batch_size
+        self.steps_per_epoch = float(self._steps)
+        # one epoch is kept; any other is drawn again when asked for
+        self._order = lru_cache(maxsize=1)(self._draw_order)
+        self._moves = lru_cache(maxsize=1)(self._draw_moves)
+
+    def _check_batch(self, available: int) -> None:
+        if self._batch_size > available:
+            raise InputError(f"batch_size {self._batch_size}: {self._data.source} has {available} training images")
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """float32 of uint8 images; the last dimension is the channel."""
+        return images.float().sub_(self._mean).mul_(self._scale) if images.dtype == torch.uint8 else images
+
+    def _draw_order(self, epoch: int) -> Tensor:
+        """Indices of an epoch's images [steps, batch]."""
+        order = torch.randperm(len(self._splits["train"][1]), generator=generator("order", self._seed, epoch))
+        return move(order[: self._steps * self._batch_size].view(self._steps, self._batch_size), self._device)
+
+    def _draw_moves(self, block: int) -> Tensor:
+        """Shift down, shift right and flip of each image in a block of 64 steps [64, 3, batch]."""
+        draws = generator("augmentation", self._seed, block)
+        shifts = torch.randint(-_MAX_SHIFT, _MAX_SHIFT + 1, (64, 2, self._batch_size), generator=draws)
+        flips = torch.randint(2, (64, 1, self._batch_size), generator=draws)
+        return move(torch.cat([shifts, flips], dim=1), self._device)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        images, labels = self._splits["train"]
+        which = self._order(step // self._steps)[step % self._steps]
+        return self._augment(images, which, step), labels.index_select(0, which)
+
+    def _augment(self, images: Tensor, which: Tensor, step: int) -> Tensor:
+        """The images `which` [batch, 3, height, width], normalised, moved and mirrored where the data ask for it."""
+        if self._data.augmentation == "none":
+            return self._normalise(images.index_select(0, which)).permute(0, 3, 1, 2)
+        down, right, flip = self._moves(step // 64)[step % 64]
+        size = images.shape[1]
+        axis = torch.arange(size, device=self._device)
+        rows = _reflect(axis + down[:, None], size)
+        columns = _reflect(torch.where(flip[:, None] == 1, axis.flip(0), axis) + right[:, None], size)
+        pixels = images[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return self._normalise(pixels).permute(0, 3, 1, 2)
+
+    def evaluation(self, split: str, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        self._check_split(split)
+        images, labels = (part[:examples] for part in self._splits[split])
+        size = _EVALUATION_BATCH.get(self._device.type, _EVALUATION_BATCH["cpu"])
+        for part, targets in zip(images.split(size), labels.split(size), strict=True):
+            yield self._normalise(part).permute(0, 3, 1, 2), targets
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    """Positions outside 0 ... size - 1, mirrored at the border pixels."""
+    return (size - 1 - (size - 1 - position.abs()).abs()).clamp_(min=0)
+
+
+class ImageFiles(Images):
+    """Images from a prepared folder: a fixed, class-balanced subset, or all."""
+
+    def __init__(self, data: ImageData, folder: Path, device: torch.device, *, batch_size: int, seed: int) -> None:
+        splits = {}
+        for split, wanted in (("train", data.train_examples), ("test", data.test_examples)):
+            images = np.load(_file(folder, split, "images"), mmap_mode="r")
+            labels = np.load(_file(folder, split, "labels"))
+            if wanted is not None and wanted > len(labels):
+                raise InputError(f"data.{split}_examples {wanted}: {data.source} has {len(labels)}")
+            which = balanced(labels, data.subset_seed)[:wanted]
+            splits[split] = (torch.from_numpy(images[which]), torch.from_numpy(labels[which]))
+        super().__init__(data, meta(folder), splits, device, batch_size=batch_size, seed=seed)

@@ -1,0 +1,114 @@
+"""Prepared folders: whole or absent, and built by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from decaylab.errors import InputError
+from decaylab.files import read_json, sha256_file, sha256_json, write_json
+from decaylab.sources import Choice, locate
+from decaylab.spec import Data
+
+Maker = Callable[[Data, Path, Choice | None], dict[str, Any]]
+"""Fills an empty folder from a source and returns the content of its meta.json."""
+
+
+def build(folder: Path, data: Data, choice: Choice | None, make: Maker) -> Path:
+    """Return `folder`, made by `make` if it is not there. An error leaves nothing behind."""
+    if _is_ready(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder) as alone:
+        if _is_ready(folder):
+            return folder
+        if alone:
+            for left in folder.parent.glob(f".{folder.name}.*.building"):
+                shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".building"))
+        try:
+            write_json(temporary / "meta.json", make(data, temporary, choice))
+            temporary.chmod(0o755)
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _is_ready(folder: Path) -> bool:
+    return (folder / "meta.json").is_file()
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    if folder.exists() and not _is_ready(folder):
+        shutil.rmtree(folder)  # a workflow manager deletes single outputs and makes empty folders
+    try:
+        temporary.rename(folder)
+    except OSError:
+        # without working locks another process may have been faster; its content is the same
+        if not _is_ready(folder):
+            raise
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock file; yields whether the file system supports it."""
+    path = folder.parent / f".{folder.name}.lock"
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            alone = True
+        except OSError:
+            alone = False
+        try:
+            yield alone
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def meta(folder: Path) -> dict[str, Any]:
+    """The content of a prepared folder's meta.json."""
+    return read_json(folder / "meta.json")
+
+
+def source_paths(data: Data, choice: Choice | None) -> tuple[Path, ...]:
+    """Paths of a source that is no built-in name, once they match `data.sha256` (where that is given).
+
+    Raises:
+        InputError: not found, not readable, or other content than expected.
+    """
+    paths = locate(data.kind, data.source, choice)
+    if data.sha256 is not None:
+        digests = [digest(path) for path in paths]
+        got = digests[0] if len(digests) == 1 else sha256_json(digests)
+        if got != data.sha256:
+            raise InputError(f"{' + '.join(map(str, paths))}: expected sha256 {data.sha256}, got {got}")
+    return paths
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's relative names and their digests, as `sources.choose` gives them."""
+    try:
+        if path.is_dir():
+            return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files(path)])
+        return sha256_file(path)
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed."""
+    found: list[Path] = []
+    for root, _, names in os.walk(folder, onerror=_raise):
+        found += [path for name in names if (path := Path(root, name)).is_file()]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
