@@ -21,6 +21,8 @@ class Tokenizer:
     separator: int
     """token put after every document"""
     encode: Callable[[list[str]], list[np.ndarray]]
+    decode: Callable[[list[int]], str]
+    """tokens to text; bytes that are no UTF-8 are replaced"""
 
     def documents(self, texts: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Each text with its tokens and a separator, in order; encoded many at a time."""
@@ -46,7 +48,7 @@ def tokenizer(name: Literal["bytes", "gpt2"]) -> Tokenizer:
         InputError: gpt2, and tiktoken is not installed or cannot get its vocabulary.
     """
     if name == "bytes":
-        return Tokenizer(256, "uint8", 0, _bytes)
+        return Tokenizer(256, "uint8", 0, _bytes, lambda tokens: bytes(tokens).decode("utf-8", errors="replace"))
     try:
         import tiktoken
     except ImportError:
@@ -64,7 +66,7 @@ def tokenizer(name: Literal["bytes", "gpt2"]) -> Tokenizer:
     def encode(texts: list[str]) -> list[np.ndarray]:
         return [np.array(t, dtype=np.uint16) for t in encoding.encode_ordinary_batch(texts, num_threads=threads)]
 
-    return Tokenizer(encoding.n_vocab, "uint16", encoding.eot_token, encode)
+    return Tokenizer(encoding.n_vocab, "uint16", encoding.eot_token, encode, encoding.decode)
 
 
 def _bytes(texts: list[str]) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ rates, an assumed utilisation, and the time to launch the kernels of a step, whi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -208,10 +209,8 @@ class Pricer:
                 rate = self._rate()
                 step, example = shape.step_flops / rate, shape.example_flops / rate
             self.known[key] = {"step": step, "example": example}
-            try:
+            with contextlib.suppress(OSError):  # a read-only results directory costs time, not correctness
                 write_json(self.path, self.known)
-            except OSError:
-                pass  # a read-only results directory costs time, not correctness
         timing = self.known[key]
         return timing["step"], timing["example"]
 
@@ -255,9 +254,8 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
             _Training._loss(forward(part), part_targets).backward()
         if spec.gradient_clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-        decay.before_step(0, spec.optimizer.learning_rate)
+        decay.before_step(1, spec.optimizer.learning_rate)
         optimizer.step()
-        decay.after_step(0, spec.optimizer.learning_rate)
         optimizer.zero_grad(set_to_none=True)
         if average:
             torch._foreach_lerp_(average, [p.detach().float() for p in model.parameters()], 0.001)

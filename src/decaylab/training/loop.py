@@ -27,10 +27,10 @@ from decaylab.files import Layout, read_json, sha256_json, write_json
 from decaylab.fingerprint import fingerprint
 from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
-from decaylab.optim.optimizers import build_optimizer, set_learning_rate
+from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes import check_probes
-from decaylab.probes.norms import norms
+from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_checkpoint, load_snapshot, run_lock, save_checkpoint, save_snapshot
@@ -150,7 +150,6 @@ class _Training:
 
         image_size = spec.data.image_size if spec.data.kind == "images" else None
         model = build_model(spec.model, classes=self.data.classes, image_size=image_size, seed=init_seed)
-        self.groups = parameter_groups(model)
         model.to(self.device)
         if spec.data.kind == "images":
             model.to(memory_format=torch.channels_last)
@@ -158,11 +157,8 @@ class _Training:
             model.to(torch.bfloat16)
         self.model = model
         self.parameters = list(model.parameters())
-        self.grouped = {
-            group: [p for name, p in model.named_parameters() if self.groups[name] == group]
-            for group in dict.fromkeys(self.groups.values())
-        }
-        self.optimizer = build_optimizer(spec, model, self.groups)
+        self.optimizer = build_optimizer(spec, model, parameter_groups(model))
+        self.grouped = grouped_parameters(self.optimizer)
         self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "float16")
         if spec.start:
@@ -223,55 +219,53 @@ class _Training:
             self.scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
         self.loss_count += 1
-        penalty = self.decay.loss_penalty()
+        penalty = self.decay.loss_penalty(self.step)
         if penalty is not None:
             self.scaler.scale(penalty).backward()
         self.scaler.unscale_(self.optimizer)
 
         logged = (self.step + 1) % spec.evaluation.log_every == 0 or last
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        measured = norms(self.grouped, self.optimizer, learning_rate) if logged else {}
+        measured = gradient_norms(self.grouped) if logged else {}
         if spec.gradient_clip is not None or logged or spec.precision == "float16":
             norm = torch.nn.utils.get_total_norm(gradients)
             measured["gradient_norm"] = norm
             if spec.gradient_clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, spec.gradient_clip, norm)
 
-        # float16 alone must know whether the scaled gradients overflowed; its step waits, as its source's did
-        if spec.precision != "float16" or bool(torch.isfinite(norm)):
-            probe = self._rounding_probe(learning_rate)
-            self.decay.before_step(self.step, learning_rate)
-            self.scaler.step(self.optimizer)
-            self.decay.after_step(self.step, learning_rate)
-            measured |= probe()
+        # a float16 gradient that overflowed is not applied, and then neither is decay
+        skipped = ~torch.isfinite(norm) if spec.precision == "float16" else None
+        self.decay.before_step(self.step, learning_rate, skipped)
+        self.scaler.step(self.optimizer)
+        measured |= self._lost_updates(learning_rate)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             with torch.no_grad():
-                targets_ = [p.detach().float() for p in self.parameters] if self._low_precision else self.parameters
-                torch._foreach_lerp_(self.ema_parameters, targets_, 1 - spec.ema)
+                weights = [p.float() for p in self.parameters]  # no copy where they are float32 already
+                torch._foreach_lerp_(self.ema_parameters, weights, 1 - spec.ema)
         self.step += 1
         if logged:
+            measured |= weight_norms(self.grouped)
+            effective = effective_learning_rate(spec.optimizer.name, learning_rate, measured["weight_norm"])
             measured |= {
+                "effective_learning_rate": effective,
                 "learning_rate": learning_rate,
-                "weight_decay": self.decay.weight_decay_at(self.step - 1, learning_rate),
+                "weight_decay": self.decay.coefficient(self.step - 1, learning_rate),
                 "batch_loss": self.loss_sum / self.loss_count,
             }
             self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
-        if measured and (logged or "lost_updates" in measured):
+        if logged or "lost_updates" in measured:
             self.recorder.record(self.step, measured)
 
-    @property
-    def _low_precision(self) -> bool:
-        return self.spec.precision == "bfloat16_weights"
-
-    def _rounding_probe(self, learning_rate: float) -> Callable[[], dict[str, torch.Tensor]]:
+    def _lost_updates(self, learning_rate: float) -> dict[str, torch.Tensor]:
+        """The probe of the update just made; it reads the gradients, so it comes before they are cleared."""
         due = (self.step + 1) % self.spec.evaluation.every == 0 or self.step + 1 == self.spec.steps
         if "lost_updates" not in self.spec.evaluation.probes or not due:
-            return dict
-        from decaylab.probes.rounding import watch_step
+            return {}
+        from decaylab.probes.rounding import intended_updates, lost_updates
 
-        return watch_step(self.grouped, self.optimizer, self.decay, self.step, learning_rate)
+        return lost_updates(intended_updates(self.optimizer, self.decay, self.step, learning_rate))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         dtype = AUTOCAST.get(self.spec.precision)
@@ -423,8 +417,10 @@ class _Training:
     def _texts(self) -> dict[str, str]:
         if "completion" not in self.spec.evaluation.probes or self.data.kind != "text":
             return {}
+        from decaylab.data.tokenizers import tokenizer
         from decaylab.probes.completion import completion
 
-        self.model.eval()
+        tokens = tokenizer(self.spec.data.tokenizer)
         with self._autocast():
-            return {"completion": completion(self.model, self.data.encode, self.data.decode)}
+            text = completion(self.model, lambda words: tokens.encode([words])[0].tolist(), tokens.decode)
+        return {"completion": text}

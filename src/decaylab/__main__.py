@@ -1,0 +1,5 @@
+"""`python -m decaylab`."""
+
+from decaylab.cli import main
+
+main()

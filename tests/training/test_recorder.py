@@ -1,0 +1,65 @@
+"""Rows of metrics, and what counts as a divergence."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decaylab.training.recorder import Recorder, divergence_step
+
+
+def rows(*losses: float) -> list[dict[str, float]]:
+    return [{"step": 10 * (index + 1), "batch_loss": loss} for index, loss in enumerate(losses)]
+
+
+def test_values_of_one_step_become_one_row_in_order_of_steps() -> None:
+    recorder = Recorder()
+    recorder.record(5, {"batch_loss": torch.tensor(2.0)})
+    recorder.record(0, {"train_loss": 3.0})
+    recorder.record(5, {"train_loss": torch.tensor(1.0, dtype=torch.float64)})
+    recorder.flush()
+    frame = recorder.frame()
+    assert frame["step"].tolist() == [0, 5]
+    assert frame.loc[1, ["batch_loss", "train_loss"]].tolist() == [2.0, 1.0]
+    assert math.isnan(frame.loc[0, "batch_loss"])
+    assert recorder.final() == {"train_loss": 1.0, "batch_loss": 2.0}
+
+
+def test_what_is_written_is_what_was_recorded(tmp_path) -> None:
+    recorder = Recorder()
+    recorder.record(1, {"train_loss": torch.tensor(0.1, dtype=torch.float64), "learning_rate": 0.3})
+    recorder.flush()
+    recorder.write(tmp_path / "metrics.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "metrics.parquet"), recorder.frame())
+
+
+def test_a_lost_value_is_null_in_the_summary_but_kept_in_the_table() -> None:
+    recorder = Recorder()
+    recorder.record(1, {"train_loss": float("nan")})
+    recorder.flush()
+    assert recorder.final() == {"train_loss": None}
+    assert math.isnan(recorder.frame().loc[0, "train_loss"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [
+        ((5.0, 3.0, 2.9), None),
+        ((5.0, 3.0, float("nan"), 2.0), 30),
+        ((5.0, 3.0, float("inf")), 30),
+        # chance is 5, the best 3: lost above 3.5
+        ((5.0, 3.0, 4.9, 3.1), None),
+        ((5.0, 3.0, 3.4, 3.6, 4.0), 40),
+        ((5.0, 3.0, 4.0, 3.2, 4.1, 4.2), 50),
+    ],
+)
+def test_a_spike_that_recovers_is_no_divergence(losses: tuple[float, ...], step: int | None) -> None:
+    assert divergence_step(rows(*losses), chance=5.0) == step
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=30))
+def test_a_falling_loss_never_diverges(losses: list[float]) -> None:
+    assert divergence_step(rows(*sorted(losses, reverse=True)), chance=5.0) is None
