@@ -1,0 +1,131 @@
+"""Which source files decide the numbers of a run, and a digest of their code.
+
+The workflow puts the digest into a job's parameters, the trainer into its record, so that an edit reruns what
+depends on it and nothing else. Comments, docstrings, layout and time stamps are not code. No torch here: the
+workflow asks for many digests each time it is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from decaylab.probes import PROBES
+from decaylab.spec import RunSpec
+
+PACKAGE = Path(__file__).parent
+
+NUMERIC = ("training", "optim", "data", "models", "probes")
+"""packages whose code decides numbers; the rest reads, plans, judges or shows"""
+
+
+def sources_for(spec: RunSpec) -> list[Path]:
+    """Source files, sorted, that a training of `spec` (and of the runs it starts from) executes.
+
+    They are found by following imports from the training loop. Where a package chooses by name (a network, a
+    kind of data, a probe), only what this spec names is followed.
+    """
+    own = _closure(frozenset(_names(spec)))
+    return sorted({*own, *sources_for(spec.start.run)} if spec.start else own)
+
+
+def fingerprint(spec: RunSpec) -> str:
+    """Digest of the code that a training of `spec` executes."""
+    return code_digest(sources_for(spec))
+
+
+def code_digest(paths: Iterable[Path]) -> str:
+    """Digest of Python files without comments and docstrings, and of the bytes of all others."""
+    lines = [f"{path.relative_to(PACKAGE).as_posix()} {_digest(path)}" for path in sorted(set(paths))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def package_digest(*packages: str) -> str:
+    """Digest of all files of some packages (`analysis`, `report`), templates included."""
+    files = [path for package in packages for path in (PACKAGE / package).rglob("*") if path.is_file()]
+    return code_digest(path for path in files if "__pycache__" not in path.parts)
+
+
+def _names(spec: RunSpec) -> Iterable[str]:
+    """Modules, as package/module, that this spec chooses by name."""
+    yield f"models/{spec.model.kind}"
+    if spec.data.kind == "text":
+        yield "data/text"
+    else:
+        yield "data/procedural" if spec.data.source == "procedural" else "data/images"
+    for probe in spec.evaluation.probes:
+        if probe in PROBES:  # the trainer refuses others
+            yield _module(PROBES[probe])
+
+
+def _chosen_by_name() -> frozenset[str]:
+    """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
+    models = {f"models/{path.stem}" for path in (PACKAGE / "models").glob("[!_]*.py")}
+    return frozenset({"data/text", "data/images", "data/procedural"} | models | set(map(_module, PROBES.values())))
+
+
+def _module(dotted: str) -> str:
+    return dotted.removeprefix("decaylab.").replace(".", "/")
+
+
+@functools.cache
+def _closure(names: frozenset[str]) -> frozenset[Path]:
+    chosen = _chosen_by_name()
+    found: set[Path] = set()
+    waiting = [PACKAGE / "training" / "loop.py", *(PACKAGE / f"{name}.py" for name in names)]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        waiting.append(path.parent / "__init__.py")
+        for module in _imports(path):
+            # a module may import its neighbour for good; dispatchers and other packages name all there are
+            dispatched = path.name == "__init__.py" or not module.startswith(f"{path.parent.name}/")
+            if not (dispatched and module in chosen and module not in names):
+                waiting += [PACKAGE / f"{module}.py", PACKAGE / module / "__init__.py"]
+    return frozenset(found)
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@functools.cache
+def _imports(path: Path) -> frozenset[str]:
+    """Imported modules of the numeric packages, as package/module; a name may also be no module at all."""
+    modules = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        modules |= {_module(name) for name in names if name.startswith("decaylab.")}
+    return frozenset(module for module in modules if module.split("/")[0] in NUMERIC)
+
+
+@functools.cache
+def _digest(path: Path) -> str:
+    if path.suffix != ".py":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(ast.dump(_without_docstrings(_tree(path))).encode()).hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree without strings that stand alone as a statement: docstrings, and those under fields."""
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, [item for item in block if not _is_text(item)])
+    return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
