@@ -31,8 +31,8 @@ def commit() -> str | None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of what decides numbers."""
-    found = {"python": platform.python_version()}
-    for name in ("decaylab", "torch", "torchvision", "numpy", "tiktoken"):
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("decaylab", "torchvision", "numpy", "tiktoken"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
