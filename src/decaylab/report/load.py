@@ -1,0 +1,312 @@
+"""What a page needs of one replication: its runs as tables, its claims with verdicts, its evidence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from decaylab.analysis.evidence import load_evidence
+from decaylab.analysis.metrics import chance_level
+from decaylab.analysis.results import Results, load_runs
+from decaylab.errors import InputError
+from decaylab.files import Layout, read_json
+from decaylab.replication import (
+    SCALES,
+    Replication,
+    Scale,
+    ScaleOverride,
+    claim_lines,
+    expand,
+    grids_at,
+    load_replication,
+    replication_file,
+)
+from decaylab.sources import choose
+from decaylab.spec import RunSpec
+
+# columns that every run has where no axis of that name says something else
+SPEC_COLUMNS = {
+    "learning_rate": lambda spec: spec.optimizer.learning_rate,
+    "peak_learning_rate": lambda spec: spec.optimizer.learning_rate,
+    "weight_decay": lambda spec: spec.decay.weight_decay,
+    "decay_form": lambda spec: spec.decay.form,
+    "schedule": lambda spec: spec.schedule.kind,
+    "precision": lambda spec: spec.precision,
+    "model": lambda spec: spec.model.kind,
+    "steps": lambda spec: spec.steps,
+    "batch_size": lambda spec: spec.batch_size,
+    "seed": lambda spec: spec.seed,
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """One replication at one scale. Everything is read from disk when first asked for; nothing is computed anew."""
+
+    replication: Replication
+    scale: Scale
+    layout: Layout
+    root: Path
+    results: Results
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per planned and finished run.
+
+        Columns: its parameters and those of SPEC_COLUMNS, run_id, seconds, predicted_seconds (NaN if none was made),
+        flops, weights, diverged (0 or 1), diverged_at_step, every final metric, and `text.<name>` for each text.
+        Losses and errors of a diverged run are those of a guess, as in verdicts; `generalisation_gap` is
+        validation loss minus train loss, in nats.
+        """
+        frame = self.results.arms
+        if frame.empty:
+            return pd.DataFrame(columns=["run_id", "grid", *SPEC_COLUMNS])
+        runs = [self.results.runs[run_id] for run_id in frame["run_id"]]
+        specs = {spec.run_id: spec for spec, _ in self.results.planned}
+        columns: dict[str, list[Any]] = {
+            name: [read(specs[run_id]) for run_id in frame["run_id"]] for name, read in SPEC_COLUMNS.items()
+        }
+        for name in set(columns) & set(frame):
+            own = pd.Series(columns[name], index=frame.index)
+            columns[name] = frame[name].where(frame[name].notna(), own).infer_objects()
+        for name in ("predicted_seconds", "flops"):
+            columns[name] = [run.summary.get(name) for run in runs]
+        columns["weights"] = [run.summary.get("parameters") for run in runs]
+        columns["diverged"] = [int(run.diverged_at_step is not None) for run in runs]
+        for name in sorted({key for run in runs for key in run.summary.get("texts") or {}}):
+            columns[f"text.{name}"] = [(run.summary.get("texts") or {}).get(name) for run in runs]
+        frame = frame.assign(**columns)
+        for name in frame.columns:
+            guesses = [chance_level(run, name) if run.diverged_at_step is not None else None for run in runs]
+            if any(guess is not None for guess in guesses):
+                guess = pd.Series(guesses, index=frame.index, dtype=float)
+                frame[name] = guess.where(guess.notna(), frame[name])
+        if {"validation_loss", "train_loss"} <= set(frame):
+            frame["generalisation_gap"] = frame["validation_loss"] - frame["train_loss"]
+        frame["predicted_seconds"] = pd.to_numeric(frame["predicted_seconds"])
+        return frame
+
+    def select(self, **where: Any) -> pd.DataFrame:
+        """Rows of `runs` with these parameters; a list stands for any of its values, an unknown parameter for none."""
+        frame = self.runs
+        for name, wanted in where.items():
+            if name not in frame:
+                return frame.iloc[:0]
+            frame = frame[frame[name].isin(wanted if isinstance(wanted, list) else [wanted])]
+        return frame
+
+    def curves(self, *metrics: str, **where: Any) -> pd.DataFrame:
+        """Metrics over steps of the selected runs, long: the columns of `runs`, then step, fraction, metric, value.
+
+        `fraction` is step / steps of the run. Metrics that a run did not record are absent; metrics keep their order.
+        """
+        chosen = self.select(**where)
+        frames = []
+        for run_id, rows in chosen.groupby("run_id", sort=False):
+            run = self.results.runs[run_id]
+            present = [name for name in metrics if name in run.metrics]
+            if not present:
+                continue
+            long = run.metrics[["step", *present]].melt("step", var_name="metric").dropna()
+            long["fraction"] = long["step"] / run.steps
+            parameters = rows[[name for name in rows if name not in long]]
+            frames.append(long.merge(parameters, how="cross"))
+        if not frames:
+            return pd.DataFrame(columns=[*chosen.columns.difference(["step"]), "step", "fraction", "metric", "value"])
+        frame = pd.concat(frames, ignore_index=True)
+        order = {name: rank for rank, name in enumerate(metrics)}
+        return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+    def columns(self, prefix: str) -> list[str]:
+        """Metric columns of any run that begin with `prefix`, sorted."""
+        names = {name for run in self.results.runs.values() for name in run.metrics if name.startswith(prefix)}
+        return sorted(names)
+
+    def drop(self, **where: Any) -> int | None:
+        """The step at which the learning rate of these runs first drops, if it is one and the same."""
+        steps = {spec.schedule.drops[0].step for spec in self._specs(where) if spec.schedule.drops}
+        return steps.pop() if len(steps) == 1 else None
+
+    def guess(self, kind: str = "error", **where: Any) -> float | None:
+        """Loss (nats) or error (fraction) of a guess in these runs, if it is one and the same."""
+        values = {self.results.runs[run_id].summary["chance"][kind] for run_id in self.select(**where)["run_id"]}
+        return values.pop() if len(values) == 1 else None
+
+    def _specs(self, where: Mapping[str, Any]) -> list[RunSpec]:
+        wanted = set(self.select(**where)["run_id"])
+        return [spec for spec, _ in self.results.planned if spec.run_id in wanted]
+
+    @cached_property
+    def arms(self) -> pd.DataFrame:
+        """What was planned and what has run, one row a grid: label, axes, planned, finished, diverged, seconds."""
+        rows = []
+        for name, grid in grids_at(self.replication, self.scale).items():
+            ids = {spec.run_id for spec, parameters in self.results.planned if parameters["grid"] == name}
+            runs = [self.results.runs[run_id] for run_id in ids if run_id in self.results.runs]
+            axes = [f"{axis}: {', '.join(str(value) for value in values)}" for axis, values in grid.axes.items()]
+            rows.append(
+                {
+                    "runs of": f"{grid.label} ({name})",
+                    "varied": "; ".join(axes) or "nothing",
+                    "planned": len(ids),
+                    "finished": len(runs),
+                    "diverged": sum(run.diverged_at_step is not None for run in runs),
+                    "seconds": sum(run.summary["seconds"] for run in runs),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def note(self) -> str:
+        """What this scale makes smaller, in the replication's words."""
+        return self.replication.scales.get(self.scale, ScaleOverride()).note
+
+    @cached_property
+    def verdicts(self) -> dict[str, Any] | None:
+        """The verdict file of this replication at this scale, or None if it was not judged."""
+        return read_verdicts(self.layout.verdicts(self.scale, self.replication.name))
+
+    @cached_property
+    def evidence(self) -> list[dict[str, Any]]:
+        """Committed evidence of earlier runs, the largest scale first."""
+        return read_evidence(self.root, self.replication.name)
+
+    @cached_property
+    def claims(self) -> list[dict[str, Any]]:
+        return claim_views(self.replication, self.scale, self.layout, self.root)
+
+
+def open_report(
+    replication: str,
+    scale: str,
+    results: str | Path = "results",
+    root: str | Path = ".",
+    images: str = "",
+    text: str = "",
+    reports: str | Path = "reports",
+) -> Report:
+    """Everything about one replication at one scale.
+
+    Args:
+        images, text: the data source that the user chose in place of the replication's own; empty for its own.
+
+    Raises:
+        InputError: no such replication or scale, or broken result files.
+    """
+    if scale not in SCALES:
+        raise InputError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
+    root = Path(root)
+    rep = load_replication(replication_file(root, replication))
+    choices = {kind: choose(kind, value) for kind, value in (("images", images), ("text", text)) if value}
+    layout = Layout(Path(results), Path(reports))
+    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, scale, choices)]
+    return Report(rep, scale, layout, root, load_runs(layout, planned))
+
+
+def read_verdicts(path: Path) -> dict[str, Any] | None:
+    """A verdict file, or None if there is none. Raises InputError if it is not one."""
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict) or not isinstance(value.get("claims"), list):
+        raise InputError(f"{path}: expected a JSON object with a list `claims`")
+    return value
+
+
+def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
+    """Evidence files of a replication, the largest scale first. Raises InputError."""
+    return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
+
+
+def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> list[dict[str, Any]]:
+    """Every claim of a replication as pages show it.
+
+    A claim judged here has its verdict; else that of the committed evidence at the largest scale, with `origin`
+    naming the file; else `not run`. Links are relative to the folder of the scale's reports.
+    """
+    here = layout.index(scale).parent
+    source = replication_file(root, rep.name)
+    lines = claim_lines(source)
+    judged = {
+        claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
+    }
+    evidence = read_evidence(root, rep.name)
+    views = []
+    for claim in rep.claims:
+        found = judged.get(claim.id)
+        origin = None
+        if found is None or found["verdict"] == "not run":
+            for file in evidence:
+                earlier = {item["claim"]: item for item in file["verdicts"]["claims"]}.get(claim.id)
+                if earlier and earlier["verdict"] != "not run":
+                    found, origin = earlier, root / file["file"]
+                    break
+        view = {
+            "claim": claim.id,
+            "statement": claim.statement,
+            "locator": claim.locator,
+            "unit": claim.unit,
+            "source_value": claim.source_value.model_dump(),
+            "verdict": "not run",
+            "reason": "" if scale in claim.scales else f"judged at {', '.join(claim.scales)} only",
+            "estimate": None,
+            "interval": None,
+            "n": 0,
+            "difference_from_source": None,
+            "scale": None,
+            "direction": claim.tests[0].direction,
+            "smallest_effect": claim.tests[0].smallest_effect,
+            "registered_at": None,
+            "registered_before_runs": None,
+            "parts": [],
+            "also": [],
+            "run_ids": [],
+            "seconds": None,
+            "commits": [],
+            "hardware": None,
+        } | {key: value for key, value in (found or {}).items() if key not in ("statement", "locator")}
+        view |= {
+            "replication": rep.name,
+            "note": claim.note,
+            "line": lines[claim.id],
+            "text_changed": bool(found and found.get("claim_sha256") not in (None, claim.sha256())),
+            "here": bool(found) and origin is None,
+            "origin": relative(origin, here) if origin else None,
+            "yaml_link": f"{relative(source, here)}#L{lines[claim.id]}",
+            "report_link": f"{rep.name}.html#claim-{claim.id}",
+            "runs": [
+                {"id": run_id, "link": f"runs/{run_id}.html" if layout.summary(run_id).exists() else None}
+                for run_id in (found or {}).get("run_ids") or []
+            ],
+            "commit_text": _few(
+                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in _texts(found, "commits")]
+            ),
+            "hardware_text": _few([_hardware(item) for item in _texts(found, "hardware")]),
+        }
+        views.append(view)
+    return views
+
+
+def relative(path: Path, folder: Path) -> str:
+    """`path` as a link from a page in `folder`."""
+    return Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
+
+
+def _texts(found: Mapping[str, Any] | None, key: str) -> list[Any]:
+    value = (found or {}).get(key)
+    return [item for item in (value if isinstance(value, list) else [value]) if item]
+
+
+def _hardware(value: Any) -> str:
+    return str(value.get("name") or value.get("device")) if isinstance(value, Mapping) else str(value)
+
+
+def _few(texts: list[str]) -> str:
+    texts = list(dict.fromkeys(texts))
+    return ", ".join(texts[:2]) + (f" and {len(texts) - 2} more" if len(texts) > 2 else "")

@@ -1,0 +1,136 @@
+"""Execute a replication's notebook and turn it into a page."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from decaylab.errors import InputError
+from decaylab.files import Layout, atomic_path
+from decaylab.replication import Scale, load_replication, replication_file
+from decaylab.report.html import TEMPLATES, icons, style
+from decaylab.report.load import read_verdicts
+
+KERNEL = "python3"
+"""the kernel of the environment itself; it needs no installation of its own"""
+PARAMETERS = ("replication", "scale", "results", "root", "images", "text")
+START_TIMEOUT = 300
+"""seconds; a kernel on a loaded machine is slow to come up"""
+
+
+def render(
+    name: str,
+    scale: Scale,
+    layout: Layout,
+    root: Path,
+    images: str | None = None,
+    text: str | None = None,
+    notebook: Path | None = None,
+) -> Path:
+    """Run notebooks/<name>.ipynb on the results at `scale` and write reports/<scale>/<name>.html.
+
+    The executed notebook is kept in logs/notebooks/<scale>/<name>.ipynb, also where a cell failed.
+
+    Args:
+        images, text: data sources in place of the replication's own.
+        notebook: another notebook with the same parameters.
+
+    Returns:
+        the page's path.
+
+    Raises:
+        InputError: there is no such notebook, or it does not take the parameters that it is given.
+        papermill.PapermillExecutionError: a cell failed.
+    """
+    root = Path(root).resolve()
+    source = notebook or root / "notebooks" / f"{name}.ipynb"
+    rep = load_replication(replication_file(root, name))
+    parameters = {
+        "replication": name,
+        "scale": scale,
+        "results": str(layout.results.resolve()),
+        "root": str(root),
+        "images": images or "",
+        "text": text or "",
+    }
+    executed = root / "logs" / "notebooks" / scale / f"{name}.ipynb"
+    execute(source, executed, parameters, cwd=root)
+    verdicts = read_verdicts(layout.verdicts(scale, name))
+    page = {
+        "name": name,
+        "title": rep.title,
+        "question": rep.question,
+        "scale": scale,
+        "facts": _facts(scale, verdicts),
+        "style": style(),
+        "icons": icons(),
+    }
+    path = layout.report(scale, name)
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
+    return path
+
+
+def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path) -> None:
+    """Run a notebook with parameters. Raises InputError for parameters that it does not have, or has besides."""
+    import papermill
+
+    if not source.exists():
+        raise InputError(f"{source}: no such notebook")
+    known = papermill.inspect_notebook(str(source))
+    for key in parameters:
+        if key not in known:
+            raise InputError(
+                f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
+            )
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        str(source),
+        str(executed),
+        parameters=parameters,
+        kernel_name=KERNEL,
+        cwd=str(cwd),
+        start_timeout=START_TIMEOUT,
+        progress_bar=False,
+        log_output=False,
+    )
+
+
+def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
+    """An executed notebook as one HTML page that loads nothing. `page` is what the template's header shows."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="decaylab",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_anchor_links=True,
+        embed_images=True,
+    )
+    html, _ = exporter.from_notebook_node(_clean(notebook), resources={"decaylab": page})
+    return html
+
+
+def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what papermill notes (times, absolute paths) and the cells it adds: the same results, the same page."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("papermill", None)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    return notebook
+
+
+def _facts(scale: Scale, verdicts: dict[str, Any] | None) -> list[tuple[str, str]]:
+    facts = [("Scale", scale)]
+    if verdicts:
+        claims = verdicts["claims"]
+        facts.append(("Commit", (verdicts.get("commit") or "unknown").removesuffix("+dirty")[:12]))
+        hardware = sorted({name for claim in claims for name in claim.get("hardware") or []})
+        facts.append(("Hardware", ", ".join(hardware) or "nothing has run"))
+        counts = verdicts["counts"]
+        facts.append(("Claims", ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"))
+    return facts
