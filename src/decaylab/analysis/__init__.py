@@ -1,0 +1,1 @@
+"""From results to verdicts. Reads files, never trains, never imports torch."""

@@ -1,0 +1,95 @@
+"""A replication's Metric, evaluated on one finished run."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import stats
+
+from decaylab.analysis.results import RunResult
+from decaylab.errors import InputError
+from decaylab.replication import Metric
+
+SUMMARY_METRICS = ("diverged", "diverged_at", "seconds", "flops", "peak_memory_bytes")
+"""read from summary.json; `diverged` is 0 or 1, `diverged_at` the fraction of the run (1 if it never happened)"""
+
+
+def evaluate(run: RunResult, metric: Metric, where: str) -> float | None:
+    """The number that `metric` means for `run`.
+
+    Losses and errors of a diverged run are those of a guess (`chance` in its summary) from the divergence on,
+    so also for a window that reaches beyond it. With `log` and `reduce: slope`, the slope is that of the logarithm.
+
+    Returns:
+        None if the run has no such number: not finite, the logarithm of zero, the slope of a diverged loss, or
+        something that a diverged run never came to record.
+
+    Raises:
+        InputError: no such column, or nothing recorded where `at` or `over` asks; the line starts with `where`.
+    """
+    if metric.name in SUMMARY_METRICS:
+        return _log(_summary_value(run, metric.name), metric.log)
+    slope = metric.over is not None and metric.reduce == "slope"
+    end = 1.0 if metric.at is None else metric.at
+    end = metric.over[1] if metric.over else end
+    chance = chance_level(run, metric.name)
+    if run.diverged_at_step is not None and chance is not None and run.diverged_at_step <= round(end * run.steps):
+        return None if slope else _log(chance, metric.log)
+    if metric.at is None and metric.over is None and metric.name in run.final:
+        return _log(run.final[metric.name], metric.log)
+    try:
+        steps, values = _series(run, metric, where)
+    except InputError:
+        if run.diverged_at_step is not None:  # it may have ended before the column's first row
+            return None
+        raise
+    if not slope:
+        reduce = {"mean": lambda v: v.mean(), "min": lambda v: v.min(), "max": lambda v: v.max()}[metric.reduce]
+        return _log(float(reduce(values)) if metric.over else float(values.iloc[-1]), metric.log)
+    if len(values) < 2:
+        raise InputError(f"{where}: metric {metric.name}: one row in {list(metric.over)} of run {run.run_id}, no slope")
+    points = [_log(float(value), metric.log) for value in values]
+    if None in points:
+        return None
+    return float(stats.linregress(steps / run.steps, points).slope)
+
+
+def chance_level(run: RunResult, name: str) -> float | None:
+    """Value of a loss or error for a guess; None for other metrics. `test_loss` and `token_loss.rare` are losses."""
+    stem = name.split(".", 1)[0]
+    for kind in ("loss", "error"):
+        if stem == kind or stem.endswith(f"_{kind}"):
+            return run.summary["chance"][kind]
+    return None
+
+
+def _summary_value(run: RunResult, name: str) -> float | None:
+    if name == "diverged":
+        return float(run.diverged_at_step is not None)
+    if name == "diverged_at":
+        return 1.0 if run.diverged_at_step is None else run.diverged_at_step / run.steps
+    return run.summary.get(name)
+
+
+def _series(run: RunResult, metric: Metric, where: str):
+    """(steps, values) of the recorded rows that the metric asks for, at least one."""
+    if metric.name not in run.metrics and metric.name not in run.final:
+        columns = sorted((set(run.final) | set(run.metrics)) - {"step"}) + list(SUMMARY_METRICS)
+        raise InputError(f"{where}: metric {metric.name}: not in run {run.run_id}, which has {', '.join(columns)}")
+    if metric.name not in run.metrics:
+        raise InputError(f"{where}: metric {metric.name}: run {run.run_id} has it at its end only, not over steps")
+    rows = run.metrics[["step", metric.name]].dropna()
+    low, high = metric.over or (0.0, 1.0 if metric.at is None else metric.at)
+    # rounded as replication.expand() rounds `at` for snapshots
+    rows = rows[(rows["step"] >= round(low * run.steps)) & (rows["step"] <= round(high * run.steps))]
+    if rows.empty:
+        raise InputError(
+            f"{where}: metric {metric.name}: nothing recorded between {low:g} and {high:g} of run {run.run_id}"
+        )
+    return rows["step"], rows[metric.name]
+
+
+def _log(value: float | None, log: bool) -> float | None:
+    if value is None or not math.isfinite(value) or (log and value <= 0):
+        return None
+    return math.log(value) if log else float(value)

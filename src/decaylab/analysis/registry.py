@@ -1,0 +1,98 @@
+"""When a claim's text and test were fixed: one line in results/claims.jsonl for each version of each claim.
+
+A verdict says whether the line is older than the runs it rests on. Without the file a claim counts as
+registered when it is judged, so that deleting it can only make things look worse.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from decaylab.errors import InputError
+from decaylab.files import Layout, atomic_path
+from decaylab.replication import Replication
+
+Key = tuple[str, str, str]
+"""replication, claim, sha256"""
+
+
+def registry_file(layout: Layout) -> Path:
+    return layout.results / "claims.jsonl"
+
+
+def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Path()) -> int:
+    """Add the claims of `reps` that are not registered in their present form; call it before training.
+
+    Any number of processes may call it at once.
+
+    Args:
+        root: the clone that holds the replications, for the commit.
+
+    Returns:
+        how many were added.
+
+    Raises:
+        InputError: the registry is damaged.
+    """
+    path = registry_file(layout)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(".claims.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = registered(layout)
+        # whole seconds: started_at may have no more, and both are compared
+        stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(root)}
+        new = [
+            {"replication": rep.name, "claim": claim.id, "sha256": sha256} | stamp
+            for rep in reps
+            for claim in rep.claims
+            if (rep.name, claim.id, sha256 := claim.sha256()) not in known
+        ]
+        if new:
+            old = path.read_text(encoding="utf-8") if path.exists() else ""
+            with atomic_path(path) as temporary:
+                temporary.write_text(old + "".join(json.dumps(line) + "\n" for line in new), encoding="utf-8")
+    return len(new)
+
+
+def registered(layout: Layout) -> dict[Key, dict[str, Any]]:
+    """(replication, claim, sha256): its line. The earliest counts. Raises InputError naming a damaged line."""
+    path = registry_file(layout)
+    if not path.exists():
+        return {}
+    lines: dict[Key, dict[str, Any]] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            key = (line["replication"], line["claim"], line["sha256"])
+            moment(line["registered_at"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}:{number}: expected JSON with replication, claim, sha256, registered_at; got {text:.60}"
+            ) from None
+        lines.setdefault(key, line)
+    return lines
+
+
+def moment(text: str) -> datetime:
+    """An ISO time in whole seconds; without a zone it is UTC. Raises ValueError."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def commit(root: Path) -> str | None:
+    """Short git commit of the clone at `root`, `+dirty` if tracked files differ from it; None outside a repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        head = git("rev-parse", "--short=12", "HEAD")
+        return head + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,99 @@
+"""Intervals and the rule that turns them into verdicts. All intervals are two-sided, 95 %."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+Interval = tuple[float, float]
+Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "contradicted", "inconclusive", "not run")
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, Interval | None]:
+    """Mean and Student's t interval of independent values (one paired contrast for each seed).
+
+    One value has no interval. Values that are all equal have that point as their interval.
+    """
+    values = np.asarray(values, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None
+    if np.ptp(values) == 0:
+        return float(values[0]), (float(values[0]), float(values[0]))
+    with warnings.catch_warnings():
+        # scipy warns when values differ in their last digits only; the interval is then that narrow
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
+    return mean, (float(interval.low), float(interval.high))
+
+
+def rate_interval(successes: int, n: int) -> tuple[float, Interval]:
+    """Share of successes and its Clopper-Pearson interval."""
+    interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="exact")
+    return successes / n, (float(interval.low), float(interval.high))
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Slope of the least-squares line."""
+    return float(stats.linregress(x, y).slope)
+
+
+def decide(
+    estimate: float | None,
+    interval: Interval | None,
+    direction: Literal["above", "below", "within"],
+    smallest_effect: float,
+    kind: Literal["mean", "rate"] = "mean",
+) -> Verdict:
+    """The verdict of one test.
+
+    reproduced: the whole interval lies beyond the smallest effect on the claimed side (`within`: inside
+    +-smallest_effect). contradicted: the whole interval lies on the other side of zero (for a rate: of the
+    smallest effect, since a rate cannot be negative; `within`: wholly outside). inconclusive: all else, also an
+    interval that ends exactly on a boundary. not run: there is no estimate.
+    """
+    if estimate is None:
+        return "not run"
+    if interval is None:
+        return "inconclusive"
+    low, high = interval
+    if direction == "within":
+        if -smallest_effect < low and high < smallest_effect:
+            return "reproduced"
+        return "contradicted" if low > smallest_effect or high < -smallest_effect else "inconclusive"
+    if kind == "rate":
+        above, below = low > smallest_effect, high < smallest_effect
+        held, refuted = (above, below) if direction == "above" else (below, above)
+    elif direction == "above":
+        held, refuted = low > smallest_effect, high < 0
+    else:
+        held, refuted = high < -smallest_effect, low > 0
+    return "reproduced" if held else "contradicted" if refuted else "inconclusive"
+
+
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of a claim of several tests: contradicted if any is, reproduced if all are.
+
+    A claim with a test that was not run has not been run, unless another test contradicts it.
+    """
+    if "contradicted" in verdicts:
+        return "contradicted"
+    if all(verdict == "reproduced" for verdict in verdicts):
+        return "reproduced"
+    return "not run" if "not run" in verdicts else "inconclusive"
+
+
+def expected_false_verdicts(tests_per_claim: Iterable[int]) -> float:
+    """Upper bound of how many wrong verdicts chance alone gives among the claims judged.
+
+    An interval at 95 % lies wholly on a wrong side of a boundary with probability 0.025 at most, reached where
+    the truth sits just at the boundary. One wrong test is enough to contradict a claim, so a claim of k tests
+    counts k times 0.025.
+    """
+    return (1 - CONFIDENCE) / 2 * sum(tests_per_claim)
