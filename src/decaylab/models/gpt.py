@@ -19,6 +19,13 @@ from decaylab.errors import InputError
 _STD = 0.02
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMS norm in its weights' precision; autocast on a CPU would mix two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Causal multi-head self-attention: [B, T, width] -> the same."""
 
@@ -32,8 +39,8 @@ class Attention(nn.Module):
         self.output = nn.Linear(model.width, model.width, bias=model.bias)
         self.dropout = model.dropout
         size = model.width // model.heads
-        self.query_norm = nn.RMSNorm(size, eps=1e-5) if model.qk_norm else None
-        self.key_norm = nn.RMSNorm(size, eps=1e-5) if model.qk_norm else None
+        self.query_norm = HeadNorm(size, eps=1e-5) if model.qk_norm else None
+        self.key_norm = HeadNorm(size, eps=1e-5) if model.qk_norm else None
 
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three tensors [B, heads, T, width / heads]; attention logits are query . key / sqrt(width / heads)."""

@@ -1,0 +1,66 @@
+"""How large logits and weights have grown: what comes before a divergence in low precision.
+
+Attention logits that grow without bound precede it (Dehghani et al. 2023; Wortsman et al. 2023), and so do
+output logits; weights matter because the spacing of bfloat16 numbers grows with them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decaylab.probes.mode import evaluation_mode
+
+_BLOCK = 1 << 24
+"""logits held in memory at once"""
+
+
+def attention_logits(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """Largest absolute values over a batch and the whole model, as 0-d float32 tensors on its device.
+
+    Nothing waits for the device, and neither results nor modes change. Logits are products in float32 of queries
+    and keys as the model computes them (under the caller's autocast). NaN, if there is one, is the largest.
+
+    Args:
+        inputs: a batch that the model takes.
+
+    Returns:
+        max_logit: of the output; max_weight: of the parameters; attention_logit: of causal attention, after
+        scaling and before softmax, absent in models without attention.
+    """
+    largest: list[Tensor] = []
+
+    def watch(module: Any, arguments: tuple[Tensor, ...]) -> None:
+        query, key, _ = module.query_key_value(arguments[0])
+        with torch.autocast(query.device.type, enabled=False):
+            largest.append(_largest_logit(query.float(), key.float()))
+
+    handles = [
+        module.register_forward_pre_hook(watch)
+        for module in model.modules()
+        if getattr(module, "role", None) == "attention"
+    ]
+    try:
+        with evaluation_mode(model):
+            output = model(inputs).abs().amax().float()
+    finally:
+        for handle in handles:
+            handle.remove()
+    weights = [parameter.detach() for parameter in model.parameters()]
+    result = {"max_logit": output, "max_weight": torch.nn.utils.get_total_norm(weights, math.inf).float()}
+    if largest:
+        result["attention_logit"] = torch.stack(largest).amax()
+    return result
+
+
+def _largest_logit(query: Tensor, key: Tensor) -> Tensor:
+    """Largest |query . key| / sqrt(size) over keys not after their query; both [B, heads, T, size]."""
+    _, heads, length, size = query.shape
+    rows = max(1, _BLOCK // (heads * length**2))
+    parts = [
+        (q @ k.transpose(-2, -1)).tril().abs().amax() for q, k in zip(query.split(rows), key.split(rows), strict=True)
+    ]
+    return torch.stack(parts).amax() / math.sqrt(size)

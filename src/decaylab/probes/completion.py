@@ -1,0 +1,29 @@
+"""What a language model makes of a prompt: the sample text of Thomas, "Writing an LLM from scratch", part 32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from decaylab.probes.mode import evaluation_mode
+
+
+def completion(
+    model: nn.Module,
+    encode: Callable[[str], list[int]],
+    decode: Callable[[list[int]], str],
+    prompt: str = "Every effort moves you",
+    length: int = 20,
+) -> str:
+    """The prompt and the likeliest `length` tokens after it, one at a time.
+
+    Args:
+        model: has `generate(tokens, length)`, as decaylab.models.gpt.
+        encode, decode: the tokenizer's; `prompt` must have at least one token.
+    """
+    device = next(model.parameters()).device
+    with evaluation_mode(model):
+        tokens = model.generate(torch.tensor([encode(prompt)], dtype=torch.int64, device=device), length)
+    return decode(tokens[0].tolist())
