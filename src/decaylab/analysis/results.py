@@ -106,7 +106,8 @@ class Results:
                 "diverged_at_step": run.diverged_at_step,
             }
             final = {key: math.nan if value is None else value for key, value in run.final.items()}
-            rows.append(row | {f"final.{key}" if key in row else key: value for key, value in final.items()})
+            taken = self._parameter_names | row.keys()
+            rows.append(row | {f"final.{key}" if key in taken else key: value for key, value in final.items()})
         return pd.DataFrame(rows)
 
     def curves(self, columns: Iterable[str], **where: Any) -> pd.DataFrame:
@@ -122,9 +123,13 @@ class Results:
                 continue
             head = parameters | {"run_id": run.run_id}
             frame = run.metrics.reindex(columns=["step", *columns]).dropna(subset=columns, how="all")
-            frame = frame.rename(columns={name: f"metric.{name}" for name in columns if name in head})
+            frame = frame.rename(columns={name: f"metric.{name}" for name in columns if name in self._parameter_names})
             frames.append(frame.assign(**head))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", "step", *columns])
+
+    @cached_property
+    def _parameter_names(self) -> set[str]:
+        return {name for _, parameters in self.planned for name in parameters}
 
     @cached_property
     def _present(self) -> list[tuple[RunResult, Parameters]]:
