@@ -49,9 +49,12 @@ def save_snapshot(
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": v for name, v in state.items() if isinstance(v, torch.Tensor)}
-    # tied weights share storage, which safetensors refuses; clones are what a reader expects anyway
+    # safetensors refuses shared storage (tied weights) and strides (channels_last)
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     with atomic_path(path) as temporary:
-        save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, temporary)
+        save_file(plain, temporary)
 
 
 def load_snapshot(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:

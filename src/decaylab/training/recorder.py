@@ -55,19 +55,21 @@ class Recorder:
 def divergence_step(rows: list[dict[str, float]], chance: float) -> int | None:
     """The step at which a training was lost, or None.
 
-    Lost means: a loss that is not finite; or a running training loss that ends more than a quarter of the
+    Lost means: a loss or weights that are not finite; or a running training loss that ends more than a quarter of the
     way back from its best value to chance. In the second case the step is the first of the final stretch
     above that level, so a spike from which the training recovers is no divergence.
 
     Args:
-        rows: recorded rows with `step` and `batch_loss`.
+        rows: recorded rows with `step`, `batch_loss` and perhaps `weight_norm`.
         chance: loss of a uniform guess, in nats.
     """
-    logged = [(int(row["step"]), row["batch_loss"]) for row in rows if "batch_loss" in row]
     best = math.inf
     lost: int | None = None
-    for step, loss in logged:
-        if not math.isfinite(loss):
+    for row in rows:
+        if "batch_loss" not in row:
+            continue
+        step, loss = int(row["step"]), row["batch_loss"]
+        if not (math.isfinite(loss) and math.isfinite(row.get("weight_norm", 0.0))):
             return step
         best = min(best, loss)
         if loss <= best + 0.25 * max(chance - best, 0.0):
