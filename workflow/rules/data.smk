@@ -1,0 +1,31 @@
+# Downloads, checks, unpacks and tokenises. One rule for the data sets that the same replications want.
+
+
+rule data:
+    """The data sets of all chosen replications: run it before going offline."""
+    input:
+        PLAN.metas(PLAN.chosen),
+    localrule: True
+
+
+for name, keys in PLAN.data.items():
+
+    rule:
+        name:
+            name
+        output:
+            meta=[PLAN.meta(key) for key in keys],
+        log:
+            f"logs/data/{name}.log",
+        retries: 2  # downloads
+        localrule: True
+        conda:
+            "../envs/decaylab.yaml"
+        params:
+            code=PLAN.data_code(keys),
+            only=Untracked(*(word for key in keys for word in ("--key", key))),
+            options=PLAN.options(),
+        message:
+            "Preparing {output.meta}"
+        shell:
+            "decaylab data all {params.only} {params.options} > {log} 2>&1"
