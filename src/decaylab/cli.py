@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +43,8 @@ ReportsOption = Annotated[Path, typer.Option(help="where reports lie")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads of one training")]
 
+SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
+"""columns of the plan's table; --json has all that are known"""
 RESULTS, REPORTS = Path("results"), Path("reports")
 
 
@@ -87,11 +90,16 @@ def plan(
 
 
 def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str) -> None:
-    table = Table(title=f"scale {scale}; runs shared by several replications count in each, once in the total")
-    gpus = list(rows[0]["gpu_seconds"])[:3] if rows else []
-    heads = ["replication", "runs", "done", "FLOPs", "minutes here, one process"]
-    for head in [*heads, *(f"minutes, one {gpu}" for gpu in gpus), "memory", "disk"]:
-        table.add_column(head, justify="left" if head == "replication" else "right")
+    gpus = [gpu for gpu in rows[0]["gpu_seconds"] if gpu in SHOWN_GPUS] if rows else []
+    table = Table(
+        title=f"scale {scale}: minutes if runs go one after another",
+        caption="A run wanted by several replications counts in each, and once in the total.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    heads = ["replication", "runs", "done", "FLOPs", "here", *(gpu.removeprefix("NVIDIA ") for gpu in gpus)]
+    for head in [*heads, "memory", "disk"]:
+        table.add_column(head, justify="left" if head == "replication" else "right", no_wrap=True)
 
     def line(name: str, part: list[dict[str, Any]]) -> list[str]:
         return [
