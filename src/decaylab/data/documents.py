@@ -22,12 +22,15 @@ def standard_library() -> Iterator[str]:
     """Python sources of the standard library: no tests, no installed packages, no file that names this machine."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = False
-    for name, content in contents(root, lambda name: name.endswith(".py")):
-        if _NOT_LIBRARY.isdisjoint(name.split("/")) and not name.startswith("_sysconfigdata"):
-            found = True
-            yield _decode(content)
+    for _, content in contents(root, _is_library):
+        found = True
+        yield _decode(content)
     if not found:
         raise InputError(f"data source stdlib: no Python sources in {root}; give a text of your own with --text")
+
+
+def _is_library(name: str) -> bool:
+    return name.endswith(".py") and _NOT_LIBRARY.isdisjoint(name.split("/")) and not name.startswith("_sysconfigdata")
 
 
 def hub(source: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Procedural images: as many as one likes, the same on every machine's CPU, and nothing to download.
 
 A world has a few smooth prototypes for each class. An image is one prototype, rotated, scaled, shifted and warped,
-with shapes that belong to no class laid over it and noise added to each pixel.
+with shapes that belong to no class laid over it, both tinted at random, and noise added to each pixel.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ _CONTROL_POINTS = 5
 """random values along each side of a prototype; everything between them is smooth"""
 _ROTATION = math.radians(20)
 _LOG_SCALE = 0.2
-_SHIFT = 0.2
+_SHIFT = 0.25
 """of half the image's width, as is the warp"""
-_WARP = 0.1
+_WARP = 0.15
+_TINT = 0.5
+_CONTRAST = 5
+"""of a distractor at clutter 1, in deviations of a prototype"""
 _LEVELS = 32
 """grey levels in one standard deviation of a prototype; 128 is its mean"""
 _CHUNK = 1024
@@ -49,7 +52,7 @@ class World:
         # a disc with a soft edge, so that a distractor is a shape and not a second image
         disc = torch.sigmoid(8 * (0.6 - (axis[:, None] ** 2 + axis**2).sqrt()))
         textures = _smooth(_DISTRACTORS, size, draws)
-        self._distractors = torch.cat([textures * disc, disc.expand(_DISTRACTORS, 1, size, size)], dim=1)
+        self._distractors = torch.cat([textures * disc, disc.expand_as(textures)], dim=1)
 
     def draw(self, labels: Tensor, draws: torch.Generator) -> Tensor:
         """One image for each label: uint8 [n, size, size, 3]."""
@@ -58,14 +61,15 @@ class World:
         warp = _WARP * torch.randn(n, 2, 4, 4, generator=draws)
         warp = functional.interpolate(warp, size=(size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
         grid = _place(n, size, _ROTATION, _LOG_SCALE, _SHIFT, draws) + warp
-        images = _sample(self._prototypes[which], grid, "reflection")
+        images = _tint(n, draws) * _sample(self._prototypes[which], grid, "reflection")
         for _ in range(_DISTRACTORS_PER_IMAGE):
             which = torch.randint(_DISTRACTORS, (n,), generator=draws)
             # twice as wide a grid shows the distractor at half its size
             grid = 2 * _place(n, size, math.pi, 0.4, 0.7, draws)
             shape = _sample(self._distractors[which], grid, "zeros")
-            cover = self.data.clutter * shape[:, 3:]
-            images = images * (1 - cover.clamp(max=1)) + self.data.clutter * 2 * shape[:, :3]
+            picture, cover = shape.split(1, dim=1)
+            images = images * (1 - (self.data.clutter * cover).clamp(max=1))
+            images += self.data.clutter * _CONTRAST * _tint(n, draws) * picture
         images += self.data.noise * torch.randn(images.shape, generator=draws)
         return (128 + _LEVELS * images).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -80,12 +84,17 @@ class World:
 
 
 def _smooth(count: int, size: int, draws: torch.Generator) -> Tensor:
-    """Random smooth pictures [count, 3, size, size] of mean 0 and deviation 1."""
-    points = torch.randn(count, 3, _CONTROL_POINTS, _CONTROL_POINTS, generator=draws, dtype=torch.float64)
+    """Random smooth pictures [count, 1, size, size] of mean 0 and deviation 1."""
+    points = torch.randn(count, 1, _CONTROL_POINTS, _CONTROL_POINTS, generator=draws, dtype=torch.float64)
     pictures = functional.interpolate(points, size=(size, size), mode="bicubic", align_corners=True)
     centred = pictures - pictures.mean(dim=(1, 2, 3), keepdim=True)
     # double precision, so that the order of summation never shows in an image's bytes
     return (centred / centred.std(dim=(1, 2, 3), keepdim=True)).float()
+
+
+def _tint(n: int, draws: torch.Generator) -> Tensor:
+    """Strength of each colour channel [n, 3, 1, 1]; the class cannot be told from it."""
+    return 1 + _TINT * (2 * torch.rand(n, 3, 1, 1, generator=draws) - 1)
 
 
 def _place(n: int, size: int, rotation: float, log_scale: float, shift: float, draws: torch.Generator) -> Tensor:
