@@ -83,10 +83,11 @@ class Lab:
         return {"tests": [{key: value for key, value in test.items() if value is not None}]}
 
     def run(self, spec, final: dict[str, float], rows: list[dict[str, float]] | None = None, **summary: Any) -> Path:
-        """Write one finished run."""
+        """Write one finished run; a test that reads curves gives rows."""
         folder = self.layout.run(spec.run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows or [{"step": spec.steps} | final]).to_parquet(folder / "metrics.parquet")
+        if rows:
+            pd.DataFrame(rows).to_parquet(folder / "metrics.parquet")
         value = {
             "run_id": spec.run_id,
             "spec": spec.model_dump(mode="json", exclude_none=True),

@@ -58,21 +58,21 @@ def test_values_equal_to_rounding_give_a_narrow_finite_interval(recwarn):
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     random = np.random.default_rng(0)
     hits = 0
-    for values in random.normal(0.3, 2.0, (2000, 4)):
+    for values in random.normal(0.3, 2.0, (500, 4)):
         low, high = mean_interval(values)[1]
         hits += low <= 0.3 <= high
-    # 95 % of 2000, give or take three standard errors
-    assert abs(hits / 2000 - 0.95) < 3 * math.sqrt(0.05 * 0.95 / 2000)
+    # 95 % of 500, give or take three standard errors
+    assert abs(hits / 500 - 0.95) < 3 * math.sqrt(0.05 * 0.95 / 500)
 
 
 def test_false_verdicts_by_chance_are_as_rare_as_documented():
     random = np.random.default_rng(1)
     wrong = {"boundary": 0, "zero": 0}
-    for noise in random.normal(0, 1.0, (2000, 5)):
+    for noise in random.normal(0, 1.0, (500, 5)):
         wrong["boundary"] += decide(0, mean_interval(0.5 + noise)[1], "above", 0.5) == "reproduced"
         wrong["zero"] += decide(0, mean_interval(noise)[1], "above", 0.5) == "contradicted"
     for count in wrong.values():
-        assert abs(count / 2000 - expected_false_verdicts([1])) < 3 * math.sqrt(0.025 / 2000)
+        assert abs(count / 500 - expected_false_verdicts([1])) < 3 * math.sqrt(0.025 / 500)
 
 
 @given(st.integers(1, 30), st.data())

@@ -467,8 +467,8 @@ def _not_at(scale: Scale, claim: Claim) -> str:
 def _reason(parts: list[dict[str, Any]]) -> str:
     """The reasons of a claim's tests, each named if there are several."""
     reasons = [(part["name"], part["reason"]) for part in parts if part["reason"]]
-    if len(parts) == 1 or len({reason for _, reason in reasons}) == 1:
-        return reasons[0][1] if reasons else ""
+    if len(reasons) == len(parts) and len({reason for _, reason in reasons}) == 1:
+        return reasons[0][1]
     return "; ".join(f"{name}: {reason}" for name, reason in reasons)
 
 
