@@ -112,8 +112,8 @@ def test_l2_gradient_is_torch_adam_to_the_last_bit():
     [("decoupled", torch.optim.AdamW, {})] + [("l2_gradient", torch.optim.SGD, options) for options in SGDS.values()],
 )
 def test_fused_kernels_agree_up_to_their_rounding(form, make, options):
-    """A fused kernel keeps decay and update in one expression, whose intermediate results are rounded elsewhere
-    (or not at all, where multiply and add are one instruction): a few units in the last place a step."""
+    """A fused kernel holds decay and update in registers and, where the processor has one instruction for multiply
+    and add, may leave out the rounding between them. So a few units in the last place a step are allowed here."""
     decay = Decay(weight_decay=0.037, form=form)
     mine, _ = trajectory(make, decay, steps=20, sizes=LARGE, fused=True, **options)
     theirs = torch_trajectory(make, 0.037, steps=20, sizes=LARGE, fused=True, **options)
