@@ -52,15 +52,13 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
         return Choice(value)
     paths: list[Path] = []
     for part in value.split(","):
-        found = [path for base in (Path(), data_home()) for path in sorted(glob.glob(str(base / part)))]
+        found = _find(part)
         if not found:
             raise InputError(
                 f"{kind}={value}: no data set, file or folder {part!r} here or in {data_home()}; "
                 f"expected one of {', '.join(BUILTIN[kind])}, or the path of an archive, folder or file"
             )
-        # the first base that has it wins; a pattern may give several
-        base = Path(found[0]).parent
-        paths += [Path(path) for path in found if Path(path).parent == base]
+        paths += found
     if kind == "images" and len(paths) > 1:
         raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
     digests = [_digest(path) for path in paths]
@@ -80,7 +78,8 @@ def locate(kind: Literal["images", "text"], source: str, choice: Choice | None =
     if choice is not None and choice.source == source:
         return choice.paths
     paths = []
-    for name in source.split("+"):
+    # a + may also be part of a single file's name
+    for name in [source] if (data_home() / source).exists() or Path(source).exists() else source.split("+"):
         path = next((base / name for base in (data_home(), Path()) if (base / name).exists()), None)
         if path is None:
             raise InputError(
@@ -88,6 +87,16 @@ def locate(kind: Literal["images", "text"], source: str, choice: Choice | None =
             )
         paths.append(path)
     return tuple(paths)
+
+
+def _find(part: str) -> list[Path]:
+    """What a name or pattern stands for: here, or else below the data home."""
+    for base in (Path(), data_home()):
+        if part and (base / part).exists():
+            return [base / part]
+        if part and (found := sorted(glob.glob(str(base / part)))):
+            return [Path(path) for path in found]
+    return []
 
 
 def _digest(path: Path) -> str:
