@@ -96,6 +96,7 @@ def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str)
         caption="A run wanted by several replications counts in each, and once in the total.",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     heads = ["replication", "runs", "done", "FLOPs", "here", *(gpu.removeprefix("NVIDIA ") for gpu in gpus)]
     for head in [*heads, "memory", "disk"]:
@@ -135,6 +136,7 @@ def data(
     images: ImagesOption = None,
     text: TextOption = None,
     results: ResultsOption = RESULTS,
+    key: Annotated[list[str] | None, typer.Option(help="only these, by the names of their folders")] = None,
 ) -> None:
     """Prepare the data sets that the runs need: download, check, unpack, tokenise."""
     choices = _choices(images, text)
@@ -142,8 +144,11 @@ def data(
     from decaylab.data import prepare, prepared_key
 
     wanted = {prepared_key(run.spec.data): run.spec.data for run in runs.values()}
-    for key, spec in wanted.items():
-        typer.echo(f"{key}: {prepare(spec, Layout(results), choices.get(spec.kind))}", err=True)
+    for name in key or wanted:
+        if name not in wanted:
+            raise InputError(f"data: --key {name}: expected one of {', '.join(wanted)}")
+        spec = wanted[name]
+        typer.echo(prepare(spec, Layout(results), choices.get(spec.kind)))
 
 
 @app.command()
@@ -214,7 +219,8 @@ def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
     """Note the text of every claim, before its first run, in results/claims.jsonl."""
     from decaylab.analysis.registry import register_claims
 
-    register_claims(_selected(names or ["all"]), Layout(results))
+    count = register_claims(_selected(names or ["all"]), Layout(results), find_root())
+    typer.echo(f"{count} claims newly registered", err=True)
 
 
 @app.command()
@@ -226,7 +232,8 @@ def judge(
     results: ResultsOption = RESULTS,
 ) -> None:
     """Judge the claims of replications from the results that exist; writes results/verdicts/<scale>/<name>.json."""
-    from decaylab.analysis.judge import write_verdicts
+    from decaylab.analysis.judge import judge as judge_claims
+    from decaylab.analysis.judge import write
 
     choices = _choices(images, text)
     root = find_root()
@@ -234,7 +241,8 @@ def judge(
     for head in ("claim", "verdict", "estimate", "95 % interval", "n", "unit"):
         table.add_column(head)
     for rep in _selected(names):
-        verdicts = write_verdicts(rep, scale.value, Layout(results), root, choices)
+        verdicts = judge_claims(rep, scale.value, Layout(results), root, choices)
+        write(verdicts, Layout(results))
         for claim in verdicts["claims"]:
             interval = claim["interval"]
             table.add_row(

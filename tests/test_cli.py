@@ -1,0 +1,200 @@
+"""The command line: exit codes, one clear line for wrong input, and a plan that others can read."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decaylab import cli
+from decaylab.errors import Interrupted
+from decaylab.files import write_json
+
+ROOT = Path(__file__).parent.parent
+
+SPEC = {
+    "data": {"kind": "images", "source": "procedural", "train_examples": 64, "test_examples": 32, "image_size": 8},
+    "model": {"kind": "mlp", "width": 8, "depth": 1},
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "steps": 4,
+    "batch_size": 16,
+    "evaluation": {"every": 2, "log_every": 2, "train_examples": 32},
+    "seed": 0,
+}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `decaylab WORDS`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["decaylab", *map(str, words)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def spec_file(tmp_path: Path, **changes: object) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(SPEC | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepps": 4}, "run.yaml: stepps: unknown key"),
+        ({"steps": "many"}, "run.yaml: steps: Input should be a valid integer"),
+        ({"decay": {"weight_decay": -0.1}}, "run.yaml: decay.weight_decay: Input should be greater than or equal to 0"),
+        ({"data": SPEC["data"] | {"source": "cifar12"}}, "cifar12"),
+        ({"model": {"kind": "gpt"}}, "model gpt cannot be trained on images"),
+        ({"evaluation": SPEC["evaluation"] | {"probes": ["x"]}}, "evaluation.probes: unknown probe 'x'"),
+        ({"data": SPEC["data"] | {"source": "missing.tar.xz"}}, "missing.tar.xz"),
+    ],
+)
+def test_wrong_spec_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, changes, message) -> None:
+    monkeypatch.setenv("DECAYLAB_DATA", str(tmp_path))
+    path = spec_file(tmp_path, **changes)
+    code, _, err = run(monkeypatch, capsys, "train", "--spec", path, "--out", tmp_path / "out")
+    lines = [line for line in err.splitlines() if not line.startswith("1/1")]
+    assert code == 2
+    assert message in err
+    assert len(lines) == 1
+    assert "Traceback" not in err
+
+
+def archive(path: Path, member: str) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo(member)
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"text"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"no archive"), "broken.tar.gz"),
+        (lambda path: archive(path, "../climbs.md"), "climbs.md"),
+        (lambda path: archive(path, "/etc/absolute.md"), "absolute.md"),
+    ],
+)
+def test_a_bad_archive_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, make, message) -> None:
+    path = tmp_path / "broken.tar.gz"
+    make(path)
+    words = ["data", "lm_bias_variance", "--scale", "smoke", "--text", path, "--results", tmp_path / "results"]
+    monkeypatch.chdir(ROOT)
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    left = [item for item in (tmp_path / "results").rglob("*") if item.is_file() and item.name != "lock"]
+    assert [item for item in left if not item.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "nosuch"], "replication 'nosuch': unknown; expected all, headline or one of"),
+        (["plan", "--images", "nosuch.zip"], "images=nosuch.zip"),
+        (["train", "no-such-run"], "no run 'no-such-run' at scale laptop"),
+        (["train"], "give run ids, or --spec FILE --out DIR, or --missing"),
+        (["train", "--spec", "x.yaml"], "--spec FILE and --out DIR go together"),
+        (["train", "--spec", "absent.yaml", "--out", "o"], "absent.yaml: cannot be read"),
+    ],
+)
+def test_wrong_words_are_one_line_and_exit_code_2(monkeypatch, capsys, words, message) -> None:
+    monkeypatch.chdir(ROOT)
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_wrong_option_ends_with_2(monkeypatch, capsys) -> None:
+    code, _, err = run(monkeypatch, capsys, "plan", "--scale", "huge")
+    assert code == 2
+    assert "huge" in err
+
+
+def test_results_that_are_no_directory_are_one_line(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "results").write_text("a file")
+    path = spec_file(tmp_path)
+    code, _, err = run(monkeypatch, capsys, "train", "--spec", path, "--out", tmp_path / "results")
+    assert code in (1, 2)
+    assert str(tmp_path / "results") in err
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_is_one_line_and_exit_code_1(monkeypatch, capsys) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.pt")
+
+    monkeypatch.setattr(cli, "app", full)
+    code, _, err = run(monkeypatch, capsys)
+    assert code == 1
+    assert err == "decaylab: checkpoint.pt: No space left on device; what was saved before is whole\n"
+
+
+def test_an_interruption_is_exit_code_1(monkeypatch, capsys) -> None:
+    def stopped() -> None:
+        raise Interrupted("stopped after step 3; state saved")
+
+    monkeypatch.setattr(cli, "app", stopped)
+    assert run(monkeypatch, capsys) == (1, "", "decaylab: stopped after step 3; state saved\n")
+
+
+def test_train_a_spec_by_hand(tmp_path, monkeypatch, capsys) -> None:
+    path = spec_file(tmp_path)
+    code, out, _ = run(monkeypatch, capsys, "train", "--spec", path, "--out", tmp_path / "out")
+    assert code == 0
+    summary = json.loads(Path(out.strip()).read_text())
+    assert summary["steps_done"] == 4
+
+
+def test_plan_prices_every_run(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    words = ["plan", "loss_stabilization", "lm_bias_variance", "--scale", "smoke", "--json", "--results", tmp_path]
+    code, out, _ = run(monkeypatch, capsys, *words)
+    rows = json.loads(out)
+    assert code == 0
+    assert len({row["run_id"] for row in rows}) == len(rows) > 10
+    for row in rows:
+        assert row["replications"]
+        assert row["spec"]["seed"] is not None
+        for key in ("flops", "parameters", "predicted_seconds", "memory_bytes", "disk_bytes"):
+            assert row[key] > 0, key
+        assert row["gpu_seconds"]["NVIDIA H200"] > 0
+        assert row["finished"] is False
+    # the second time nothing is timed again
+    before = (tmp_path / "calibration.json").read_bytes()
+    run(monkeypatch, capsys, *words)
+    assert (tmp_path / "calibration.json").read_bytes() == before
+
+
+def test_missing_works_through_the_most_wanted_first_and_stops_in_time(tmp_path) -> None:
+    command = [sys.executable, "-m", "decaylab", "train", "--missing", "--scale", "smoke", "--minutes", "0"]
+    done = subprocess.run(
+        [*command, "--replications", "loss_stabilization", "--results", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "time is up: stopped before preact_resnet" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_calibration_is_only_a_cache(tmp_path) -> None:
+    from decaylab.files import Layout
+    from decaylab.training.cost import Pricer
+
+    write_json(tmp_path / "calibration.json", {"x": {"step": 1.0, "example": 1.0}})
+    assert Pricer(Layout(tmp_path)).known == {"x": {"step": 1.0, "example": 1.0}}
+    (tmp_path / "calibration.json").write_text("{half")
+    assert Pricer(Layout(tmp_path)).known == {}
