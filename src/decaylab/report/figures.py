@@ -7,6 +7,7 @@ turns either into HTML. Nothing is random: no bootstrap, no jitter.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import re
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -62,7 +64,7 @@ METRICS = {
 def label(name: str) -> str:
     """Axis label of a metric or parameter, with its unit."""
     if name.startswith("ema_"):
-        return f"{label(name.removeprefix('ema_'))}, averaged weights"
+        return f"{label(name.removeprefix('ema_'))}\nof the averaged weights"
     base, _, group = name.partition(".")
     return METRICS.get(base, words(base)) + (f", {group}" if group else "")
 
@@ -78,7 +80,7 @@ def _theme() -> dict[str, Any]:
         "font.family": ["DejaVu Sans"],
         "font.size": 9.5,
         "axes.titlesize": 10,
-        "axes.titleweight": "semibold",
+        "axes.titleweight": "bold",
         "axes.labelsize": 9.5,
         "axes.titlelocation": "left",
         "axes.spines.top": False,
@@ -129,12 +131,12 @@ def _panels(
     return figure, flat[:count]
 
 
-def _legend(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
-    if handles:
-        with matplotlib.rc_context(_theme()):
-            figure.legend(
-                handles=handles, title=title, loc="outside lower center", ncols=min(len(handles), 5), alignment="center"
-            )
+def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+    # as many columns as fit, at about 13 characters an inch
+    longest = max((len(handle.get_label()) for handle in handles), default=0) + 6
+    columns = max(1, min(len(handles), int(13 * figure.get_size_inches()[0] / longest)))
+    with matplotlib.rc_context(_theme()):
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _line(text: str, colour: str, **kwargs: Any) -> Line2D:
@@ -147,14 +149,24 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 
 def _level(name: str, value: Any) -> str:
-    """`weight decay 0.1`; labels of an axis speak for themselves."""
-    return words(value) if isinstance(value, str) else f"{words(name)} {number(value, 4)}"
+    """`weight decay 0.1`, `learning rate: large`; names of grids and arms speak for themselves."""
+    if isinstance(value, str):
+        return words(value) if name in ("grid", "arm", "kind") else f"{words(name)}: {words(value)}"
+    return f"{words(name)} {number(value, 4)}"
 
 
-def _thin(frame: pd.DataFrame) -> pd.DataFrame:
-    if len(frame) <= MOST_POINTS:
-        return frame
-    return frame.iloc[np.unique(np.linspace(0, len(frame) - 1, MOST_POINTS).round().astype(int))]
+def levels(frame: pd.DataFrame, name: str) -> list[Any]:
+    """Values of a parameter in the order of a legend; labels of learning rates from the largest down."""
+    found = ordered(frame[name])
+    if name == "learning_rate" and "peak_learning_rate" in frame and isinstance(found[0], str):
+        means = frame.groupby(name, sort=False)["peak_learning_rate"].mean()
+        return sorted(found, key=lambda value: -means[value])
+    return found
+
+
+def _thin(count: int) -> np.ndarray:
+    """Indices of at most MOST_POINTS of `count` points, with both ends."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int))
 
 
 def _usable(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
@@ -167,22 +179,27 @@ def _usable(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
 
 def _curve(axes: Axes, arm: pd.DataFrame, x: str, colour: str, style: Any, faint: bool = True) -> None:
     """Every seed faintly, then mean and interval where all seeds are alive; a cross where a seed ends early."""
-    last = arm[x].max()
-    wide = arm.pivot_table(index=x, columns="run_id", values="value").sort_index()
-    for run in wide.columns:
-        one = _thin(wide[[run]].dropna())
-        if faint and wide.shape[1] > 1:
-            axes.plot(one.index, one[run], color=colour, linestyle=style, linewidth=0.7, alpha=0.35)
-        if len(one) and one.index[-1] < last:
-            axes.plot(one.index[-1:], one[run].iloc[-1:], marker="X", color=colour, markersize=7, linestyle="none")
-    whole = _thin(wide.dropna())
-    if whole.empty:
+    seeds: list[tuple[np.ndarray, np.ndarray]] = []
+    for run in arm["run_id"].unique():
+        one = arm[arm["run_id"] == run].sort_values(x)
+        seeds.append((one[x].to_numpy(float), one["value"].to_numpy(float)))
+    last = max(steps[-1] for steps, _ in seeds)
+    if faint and len(seeds) > 1:
+        lines = [np.column_stack(curve)[_thin(len(curve[0]))] for curve in seeds]
+        axes.add_collection(LineCollection(lines, colors=colour, linestyles=[style], linewidths=0.7, alpha=0.35))
+    for steps, values in seeds:
+        if steps[-1] < last:
+            axes.plot(steps[-1:], values[-1:], marker="X", color=colour, markersize=7, linestyle="none")
+    common = functools.reduce(np.intersect1d, [steps for steps, _ in seeds])
+    if not len(common):
         return
-    mean = whole.mean(axis=1)
-    axes.plot(whole.index, mean, color=colour, linestyle=style, linewidth=1.9)
-    if (count := whole.shape[1]) > 1:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * whole.std(axis=1, ddof=1) / math.sqrt(count)
-        axes.fill_between(whole.index, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    common = common[_thin(len(common))]
+    whole = np.array([values[np.searchsorted(steps, common)] for steps, values in seeds])
+    mean = whole.mean(axis=0)
+    axes.plot(common, mean, color=colour, linestyle=style, linewidth=1.9)
+    if (count := len(whole)) > 1:
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * whole.std(axis=0, ddof=1) / math.sqrt(count)
+        axes.fill_between(common, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
 def training_curves(
@@ -195,7 +212,10 @@ def training_curves(
     averaged: bool = False,
     log: Sequence[str] = (),
     x: str = "step",
-    ceiling: Mapping[str, float] | None = None,
+    late: float = 0.0,
+    zero: float | None = None,
+    unit: str = "{}",
+    every: Sequence[Any] | None = None,
 ) -> Figure | None:
     """Metrics over the steps of training.
 
@@ -206,17 +226,23 @@ def training_curves(
         drop: x at which the learning rate falls, drawn as a vertical line.
         averaged: metrics `ema_...` share the panel of their metric, dashed.
         log: metrics with a logarithmic axis.
-        ceiling: metric: largest value shown, so that a diverged run does not flatten the rest.
+        late: the value axis holds what lies after this fraction of the run, so that the fall at its start does
+            not flatten the rest.
+        zero: draw a line at 0, and a band of this half-width of differences too small to matter.
+        unit: pattern of the value axis' label.
+        every: all levels of `hue`, where the frame lacks some, so that colours stay those of other figures.
     """
     frame = _usable(frame, "value", hue, panel, x, *([dash] if dash else []))
     if frame is None:
         return None
+    needed = ["run_id", "seed", "metric", "value", "fraction", x, hue, panel, dash, "peak_learning_rate"]
+    frame = frame[[name for name in dict.fromkeys(needed) if name in frame]]
     frame = frame.assign(averaged=frame["metric"].str.startswith("ema_") if averaged else False)
     frame["metric"] = frame["metric"].where(~frame["averaged"], frame["metric"].str.removeprefix("ema_"))
     # metrics keep the order in which they were asked for
-    keys = list(dict.fromkeys(frame[panel])) if panel == "metric" else ordered(frame[panel])
-    hues, dashes = ordered(frame[hue]), ordered(frame[dash]) if dash else [None]
-    tints = palette(hues, hue)
+    keys = list(dict.fromkeys(frame[panel])) if panel == "metric" else levels(frame, panel)
+    hues, dashes = levels(frame, hue), levels(frame, dash) if dash else [None]
+    tints = palette(hues if every is None else every, hue)
     figure, grid = _panels(len(keys), most=3 if len(keys) != 4 else 2)
     with matplotlib.rc_context(_theme()):
         for axes, key in zip(grid, keys, strict=True):
@@ -234,12 +260,15 @@ def training_curves(
                 axes.set_yscale("log")
             elif metric == "lost_updates":
                 axes.set_ylim(-0.02, 1.02)
-            if ceiling and metric in ceiling:
-                axes.set_ylim(top=min(axes.get_ylim()[1], ceiling[metric]))
+            if late and len(shown := part.loc[part["fraction"] >= late, "value"]):
+                room = 0.05 * (shown.max() - shown.min()) or 1e-9
+                axes.set_ylim(shown.min() - room, shown.max() + room)
+            if zero is not None:
+                _zero(axes, zero)
             if drop is not None:
                 axes.axvline(drop, color=LIGHT["muted"], linewidth=1, linestyle=(0, (1, 1.5)))
             axes.set_xlabel(label(x))
-            axes.set_ylabel(label(metric))
+            axes.set_ylabel(unit.format(label(metric)))
             if panel != "metric":
                 axes.set_title(_level(panel, key))
     handles = [_line(f"{_level(hue, level)} ({_seeds(frame[frame[hue] == level])})", tints[level]) for level in hues]
@@ -252,8 +281,27 @@ def training_curves(
         handles.append(_line("averaged weights (EMA)", LIGHT["muted"], linestyle=(0, (2.5, 1.5))))
     if drop is not None:
         handles.append(_line("learning rate drops", LIGHT["muted"], linestyle=(0, (1, 1.5)), linewidth=1))
+    if zero:
+        handles.append(_band(zero))
     _legend(figure, handles)
     return figure
+
+
+def difference_curves(
+    frame: pd.DataFrame | None, *, hue: str = "weight_decay", reference: Any = 0, panel: str = "metric", **kwargs: Any
+) -> Figure | None:
+    """Over training: each arm minus the reference arm, seed by seed; where a curve crosses zero, the order turns."""
+    frame = _usable(frame, "value", hue, panel)
+    if frame is None:
+        return None
+    keys = list(dict.fromkeys(["metric", "step", "seed", panel]))
+    base = frame[frame[hue] == reference].drop_duplicates(keys).set_index(keys)["value"].rename("reference")
+    paired = frame[frame[hue] != reference].join(base, on=keys).dropna(subset=["reference"])
+    paired["value"] -= paired["reference"]
+    unit = "{}\nminus " + _level(hue, reference)
+    return training_curves(
+        paired, hue=hue, panel=panel, unit=unit, **({"zero": 0.0, "every": levels(frame, hue)} | kwargs)
+    )
 
 
 def norm_curves(frame: pd.DataFrame | None, *, hue: str = "weight_decay", **kwargs: Any) -> Figure | None:
@@ -285,8 +333,8 @@ def final_values(
     frame = _usable(frame, y, x, *(name for name in (hue, panel) if name))
     if frame is None:
         return None
-    keys = ordered(frame[panel]) if panel else [None]
-    xs, hues = ordered(frame[x]), ordered(frame[hue]) if hue else [None]
+    keys = levels(frame, panel) if panel else [None]
+    xs, hues = levels(frame, x), levels(frame, hue) if hue else [None]
     tints = palette(hues, hue) if hue else palette(xs, x)
     figure, grid = _panels(len(keys))
     width = 0.7 / len(hues)
@@ -329,11 +377,11 @@ def _tick(level: Any) -> str:
 
 def _dots(axes: Axes, values: np.ndarray, centre: float, width: float, colour: str) -> None:
     """Seeds in a fixed fan left of the mean, the mean with its interval right of them."""
-    fan = np.linspace(-0.18, 0.06, len(values)) * width if len(values) > 1 else np.array([-0.06 * width])
+    fan = np.linspace(-0.22, -0.02, len(values)) * width if len(values) > 1 else np.array([-0.1 * width])
     axes.plot(centre + fan, values, "o", color=colour, alpha=0.55, markersize=3.6, markeredgewidth=0)
     mean, low, high = interval(values)
     axes.errorbar(
-        [centre + 0.24 * width], [mean], [[mean - low], [high - mean]], color=colour, fmt="o", markersize=5.5,
+        [centre + 0.14 * width], [mean], [[mean - low], [high - mean]], color=colour, fmt="o", markersize=5.5,
         elinewidth=1.8, capsize=0,
     )  # fmt: skip
 
@@ -355,8 +403,8 @@ def grid_heatmap(
     frame = _usable(frame, y, rows, columns, *([panel] if panel else []))
     if frame is None:
         return None
-    keys = ordered(frame[panel]) if panel else [None]
-    row_keys, column_keys = ordered(frame[rows]), ordered(frame[columns])
+    keys = levels(frame, panel) if panel else [None]
+    row_keys, column_keys = levels(frame, rows), levels(frame, columns)
     height = 0.62 * len(row_keys) + 0.9
     figure, grid = _panels(len(keys), most=2)
     figure.set_size_inches(
@@ -424,20 +472,20 @@ def paired_differences(
     paired = differences(frame, y, arm=arm, reference=reference, by=[panel] if panel else [])
     if paired.empty:
         return None
-    keys = ordered(paired[panel]) if panel else [None]
-    tints = palette(ordered(frame[arm]), arm)
-    levels = ordered(paired[arm])
+    keys = levels(paired, panel) if panel else [None]
+    tints = palette(levels(frame, arm), arm)
+    arms = levels(paired, arm)
     figure, grid = _panels(len(keys))
     with matplotlib.rc_context(_theme()):
         for axes, key in zip(grid, keys, strict=True):
             part = paired if key is None else paired[paired[panel] == key]
             _zero(axes, smallest_effect)
-            for place, level in enumerate(levels):
+            for place, level in enumerate(arms):
                 values = part[part[arm] == level].sort_values("seed")["difference"].to_numpy()
                 if len(values):
                     _dots(axes, values, place, 0.7, tints[level])
-            axes.set_xticks(range(len(levels)), [_tick(level) for level in levels])
-            axes.set_xlim(-0.6, len(levels) - 0.4)
+            axes.set_xticks(range(len(arms)), [_tick(level) for level in arms])
+            axes.set_xlim(-0.6, len(arms) - 0.4)
             axes.grid(axis="x", visible=False)
             axes.set_xlabel(label(arm))
             axes.set_ylabel(f"{label(y)}\nminus {_level(arm, reference)}")
@@ -445,9 +493,13 @@ def paired_differences(
                 axes.set_title(_level(panel, key))
     handles = [_line(f"mean and 95 % interval ({_seeds(paired)})", LIGHT["muted"], marker="o")]
     if smallest_effect:
-        handles.append(Patch(color=LIGHT["line"], label=f"too small to matter (\u00b1{number(smallest_effect)})"))
+        handles.append(_band(smallest_effect))
     _legend(figure, handles)
     return figure
+
+
+def _band(effect: float) -> Patch:
+    return Patch(color=LIGHT["line"], label=f"too small to matter (\u00b1{number(effect)})")
 
 
 def _zero(axes: Axes, band: float | None) -> None:
@@ -524,7 +576,7 @@ def loss_vs_snapshot(
     if curves is None:
         return None
     tuned = _usable(tuned, y, hue, "start_at")
-    hues = ordered(curves[hue])
+    hues = levels(curves, hue)
     tints = palette(hues, hue)
     # early losses are far above the part where decays differ
     late = curves[curves["fraction"] >= 0.1]["value"]
@@ -577,7 +629,7 @@ def seed_noise(
     gains, noise = _usable(gains, arm, "difference"), _usable(noise, kind, value)
     if gains is None or noise is None:
         return None
-    kinds, arms = ordered(noise[kind]), ordered(gains[arm])
+    kinds, arms = levels(noise, kind), levels(gains, arm)
     ratio = [max(1, len(kinds)), max(1, len(arms))]
     with matplotlib.rc_context(_theme()):
         figure, (left, right) = plt.subplots(
@@ -622,7 +674,7 @@ def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Figure | No
     if runs is None:
         return None
     runs = runs.drop_duplicates("run_id")
-    tints = palette(ordered(runs[hue]), hue)
+    tints = palette(levels(runs, hue), hue)
     figure, (axes,) = _panels(1)
     figure.set_size_inches(5.2, 4.4)
     with matplotlib.rc_context(_theme()):
@@ -661,7 +713,7 @@ def show(figure: Figure | None, caption: str, alt: str | None = None) -> Html:
     text = _svg(figure)
     plt.close(figure)
     # on a narrow screen a wide figure scrolls in its own box rather than becoming unreadable
-    attributes = f'role="img" aria-label="{escape(alt)}" style="max-width:{width:.0f}pt;min-width:{0.66 * width:.0f}pt"'
+    attributes = f'role="img" aria-label="{escape(alt)}" style="width:{width:.0f}pt;min-width:{0.66 * width:.0f}pt"'
     text = text.replace("<svg ", f"<svg {attributes} ", 1)
     return Html(f'<figure><div class="scroll">{text}</div><figcaption>{escape(caption)}</figcaption></figure>')
 

@@ -158,6 +158,11 @@ def note(text: str) -> Html:
     return Html(f'<p class="note">{escape(text)}</p>')
 
 
+def join(parts: Iterable[str]) -> Html:
+    """Several pieces, one below the other."""
+    return Html("\n".join(parts))
+
+
 def table(frame: pd.DataFrame, caption: str, left: Iterable[str] = ()) -> Html:
     """A data frame as a table with a caption; numbers right-aligned, columns in `left` never so."""
     if frame.empty:

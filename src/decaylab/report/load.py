@@ -102,11 +102,12 @@ class Report:
         return frame
 
     def curves(self, *metrics: str, **where: Any) -> pd.DataFrame:
-        """Metrics over steps of the selected runs, long: the columns of `runs`, then step, fraction, metric, value.
+        """Metrics over steps of the selected runs, long: parameters, run_id, step, fraction, metric, value.
 
         `fraction` is step / steps of the run. Metrics that a run did not record are absent; metrics keep their order.
         """
         chosen = self.select(**where)
+        chosen = chosen[[name for name in chosen if name in self._parameters]]
         frames = []
         for run_id, rows in chosen.groupby("run_id", sort=False):
             run = self.results.runs[run_id]
@@ -115,13 +116,18 @@ class Report:
                 continue
             long = run.metrics[["step", *present]].melt("step", var_name="metric").dropna()
             long["fraction"] = long["step"] / run.steps
-            parameters = rows[[name for name in rows if name not in long]]
-            frames.append(long.merge(parameters, how="cross"))
+            # a run that two grids want has a row for each
+            for row in rows.to_dict("records"):
+                frames.append(long.assign(**{name: item for name, item in row.items() if name not in long}))
         if not frames:
             return pd.DataFrame(columns=[*chosen.columns.difference(["step"]), "step", "fraction", "metric", "value"])
         frame = pd.concat(frames, ignore_index=True)
         order = {name: rank for rank, name in enumerate(metrics)}
         return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+    @cached_property
+    def _parameters(self) -> set[str]:
+        return {"run_id", *SPEC_COLUMNS, *(name for _, parameters in self.results.planned for name in parameters)}
 
     def columns(self, prefix: str) -> list[str]:
         """Metric columns of any run that begin with `prefix`, sorted."""
@@ -141,6 +147,15 @@ class Report:
     def _specs(self, where: Mapping[str, Any]) -> list[RunSpec]:
         wanted = set(self.select(**where)["run_id"])
         return [spec for spec, _ in self.results.planned if spec.run_id in wanted]
+
+    @property
+    def grids(self) -> dict[str, str]:
+        """Grids at this scale and what a reader calls them."""
+        return {name: grid.label for name, grid in grids_at(self.replication, self.scale).items()}
+
+    def effect(self, claim: str) -> float:
+        """Smallest interesting effect of a claim's first test, in the claim's unit."""
+        return next(item.tests[0].smallest_effect for item in self.replication.claims if item.id == claim)
 
     @cached_property
     def arms(self) -> pd.DataFrame:

@@ -117,7 +117,11 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Without what papermill notes (times, absolute paths) and the cells it adds: the same results, the same page."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("papermill", None)
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    hidden = {"parameters", "injected-parameters"}
+    notebook.cells = [cell for cell in notebook.cells if not hidden & set(cell.metadata.get("tags", []))]
+    first = notebook.cells[0] if notebook.cells else None
+    if first is not None and first.cell_type == "markdown" and first.source.startswith("# "):
+        first.source = first.source.partition("\n")[2].strip()  # the page's header has the title
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)

@@ -1,11 +1,11 @@
 // Filter and sort the table of claims. Without scripts it is simply complete, in the order of the replications.
 (() => {
-  const body = document.querySelector("#claims tbody");
+  const table = document.querySelector("#claims");
   const tools = document.querySelector(".tools");
   const [search, order, count] = ["input", "select", "output"].map((name) => tools.querySelector(name));
   const buttons = [...tools.querySelectorAll("button")];
-  const rows = [...body.rows];
-  const claims = rows.filter((row) => row.classList.contains("claim"));
+  const rows = [...table.tBodies];
+  const claims = rows.filter((row) => !row.classList.contains("group"));
   const rank = buttons.map((button) => button.value);
   const keys = {
     verdict: (row) => rank.indexOf(row.dataset.verdict),
@@ -16,8 +16,8 @@
     const words = search.value.toLowerCase().split(/\s+/);
     const shown = buttons.filter((button) => button.getAttribute("aria-pressed") === "true").map((b) => b.value);
     const key = keys[order.value];
-    body.append(...(key ? [...claims].sort((a, b) => key(a) - key(b)) : rows));
-    body.classList.toggle("flat", Boolean(key));
+    table.append(...(key ? [...claims].sort((a, b) => key(a) - key(b)) : rows));
+    table.classList.toggle("flat", Boolean(key));
     let group = null;
     for (const row of rows) {
       if (row.classList.contains("group")) {

@@ -1,0 +1,195 @@
+"""Invented results: files as a training writes them, for any RunSpec, in milliseconds."""
+
+import math
+import textwrap
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from decaylab.analysis import evidence, judge
+from decaylab.files import Layout, write_json
+from decaylab.replication import expand, load_replication, replication_file
+from decaylab.spec import RunSpec
+
+REPOSITORY = Path(__file__).parents[2]
+
+TINY = """
+    title: {title}
+    question: Does decay lower the test error of invented runs?
+    row: {row}
+    sources:
+      - {{id: X, title: An invented paper, url: "https://example.org/paper", locator: Figure 1}}
+    hyperparameters: {{scientific: [weight_decay]}}
+    base:
+      data: {{kind: images, source: procedural, train_examples: 100, test_examples: 100}}
+      model: {{kind: mlp, width: 8}}
+      optimizer: {{name: sgd, learning_rate: 0.1}}
+      schedule: {{kind: step, drops: [{{step: 50, learning_rate: 0.01}}]}}
+      steps: {steps}
+      batch_size: 10
+      ema: 0.9
+      evaluation: {{every: 10, log_every: 5}}
+    grids:
+      main:
+        label: A small network
+        axes:
+          learning_rate: [0.1, 0.01]
+          weight_decay: [0, 0.01, 0.1]
+          seed: [0, 1, 2]
+    claims:
+      - id: decay-helps
+        statement: Decay of 0.1 lowers the test error <at the end>.
+        locator: Figure 1
+        unit: test error (fraction)
+        source_value: {{value: -0.05, text: 15 -> 10 %, same_setting: [smoke]}}
+        tests:
+          - metric: test_error
+            arm: {{grid: main, learning_rate: 0.1, weight_decay: 0.1}}
+            minus: {{grid: main, learning_rate: 0.1, weight_decay: 0}}
+            direction: below
+            smallest_effect: 0.005
+          - name: norm falls
+            metric: weight_norm
+            arm: {{grid: main, learning_rate: 0.1, weight_decay: 0.1}}
+            minus: {{grid: main, learning_rate: 0.1, weight_decay: 0}}
+            direction: below
+            smallest_effect: 0.1
+        also:
+          - {{label: at the small learning rate, arm: {{learning_rate: 0.01}}}}
+        scales: [smoke, gpu]
+      - id: decay-hurts
+        statement: Decay of 0.01 raises the test error.
+        locator: Figure 2
+        unit: test error (fraction)
+        source_value: {{text: no number}}
+        tests:
+          - metric: test_error
+            arm: {{grid: main, learning_rate: 0.1, weight_decay: 0.1}}
+            minus: {{grid: main, learning_rate: 0.1, weight_decay: 0}}
+            direction: above
+            smallest_effect: 0.005
+        scales: [smoke, gpu]
+      - id: only-on-paper
+        statement: This is judged at paper scale only.
+        locator: Figure 3
+        unit: nats
+        source_value: {{text: no number}}
+        tests:
+          - {{metric: test_loss, arm: {{grid: main, learning_rate: 0.1, weight_decay: 0}}, direction: above,
+             smallest_effect: 0}}
+        scales: [paper]
+"""
+
+
+def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
+    """Files of one finished run. Decay makes it slower at first, better at the end; seeds differ more than arms."""
+    generator = np.random.default_rng(zlib.crc32(spec.run_id.encode()))
+    paired = np.random.default_rng(spec.seed)
+    text = spec.data.kind == "text"
+    strength = min(1.0, spec.decay.weight_decay * spec.optimizer.learning_rate * (200 if text else 60))
+    every, logged = spec.evaluation.every, spec.evaluation.log_every
+    steps = sorted({*range(0, spec.steps + 1, logged), *range(0, spec.steps + 1, every), spec.steps})
+    end = spec.steps // 2 if diverges else spec.steps
+    drop = spec.schedule.drops[0].step if spec.schedule.drops else spec.steps
+    guess = math.log(256 if text else 10)
+    shift = paired.normal(0, 0.03)
+    rows = []
+    for step in (step for step in steps if step <= end):
+        done = step / spec.steps
+        late = step >= drop if spec.schedule.drops else done > 0.8 and spec.schedule.kind != "constant"
+        loss = 0.5 * text + guess * math.exp(-3 * done) + 0.1 + shift + strength * (0.15 - (0.3 if late else 0))
+        loss = max(0.01, loss + generator.normal(0, 0.004))
+        row = {"step": step}
+        if step % every == 0 or step == spec.steps:
+            row |= {"train_loss": loss, "train_error": 1 - math.exp(-loss)}
+            # the noise of large learning rates, which averaging removes
+            error = 0.1 + 0.4 * math.exp(-3 * done) + shift / 2 - 0.04 * strength
+            noise = 0 if late else 0.1 * (1 + strength)
+            held = {"error": error + noise + generator.normal(0, 0.004), "loss": loss + 0.08}
+            kinds = ("validation",) if text else ("test",)
+            row |= {f"{kind}_{name}": value for kind in kinds for name, value in held.items()}
+            if spec.ema:
+                row |= {f"ema_{kind}_error": error + 0.01 for kind in kinds} | {"ema_train_loss": loss - 0.05}
+            if "lost_updates" in spec.evaluation.probes:
+                row |= {"lost_updates": min(1, 0.2 + 0.7 * done - 0.1 * strength)}
+            if "attention" in spec.evaluation.probes:
+                row |= {"max_weight": 1 + done, "max_logit": 5 + 9 * done, "attention_logit": 3 + 20 * done}
+        if step % logged == 0 or step == spec.steps:
+            norm = 10 + 8 * math.sqrt(done) * (1 - strength) - 4 * strength * done
+            row |= {"learning_rate": spec.optimizer.learning_rate * (0.1 if late else 1), "batch_loss": loss}
+            row |= {"weight_norm": norm, "weight_norm.mlp": 0.8 * norm, "gradient_norm": 1 / (1 + loss)}
+            row |= {"weight_decay": spec.decay.weight_decay, "effective_learning_rate": 0.1 / norm}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    layout.run(spec.run_id).mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(layout.metrics(spec.run_id))
+    final = {name: float(frame[name].dropna().iloc[-1]) for name in frame if name != "step"}
+    if text:
+        final |= {f"test_{name}": final[f"validation_{name}"] + 0.01 for name in ("loss", "error")}
+    if diverges:
+        final |= {name: None for name in final if name.endswith(("loss", "error"))}
+    summary = {
+        "run_id": spec.run_id,
+        "spec": spec.model_dump(mode="json", exclude_none=True),
+        "seconds": 4 + generator.uniform(0, 6),
+        "predicted_seconds": 7.0,
+        "started_at": "2999-01-01T00:00:00+00:00",
+        "final": final,
+        "texts": {"completion": "Every effort moves you <b>forward</b>."} if text else {},
+        "diverged_at_step": end if diverges else None,
+        "chance": {"loss": guess, "error": 1 - math.exp(-guess)},
+        "applied_decay": {"mlp": {"configured": spec.decay.weight_decay, "measured": spec.decay.weight_decay}},
+        "data_sha256": "0" * 64,
+        "commit": "0123456789ab",
+        "code": "abcdef",
+        "versions": {"python": "3.11", "torch": "2.11"},
+        "hardware": {"device": "cpu", "name": "An invented processor", "cpu_count": 2, "threads": 1},
+        "flops": 1e12,
+        "peak_memory_bytes": 10**8,
+        "parameters": 12345,
+    }
+    write_json(layout.summary(spec.run_id), summary)
+
+
+def invent_all(root: Path, layout: Layout, name: str, scale: str, skip: int = 0) -> None:
+    """Results of a replication (without every `skip`-th run) and its verdicts."""
+    rep = load_replication(replication_file(root, name))
+    for index, (spec, _, _) in enumerate(expand(rep, scale)):
+        if not skip or index % skip:
+            invent(layout, spec, diverges=spec.optimizer.learning_rate >= 0.5)
+    judge.write(judge.judge(rep, scale, layout, root), layout)
+
+
+@pytest.fixture(scope="session")
+def inventor():
+    """invent, invent_all: for tests that need results of their own."""
+    return invent, invent_all
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """(root, layout): three tiny replications at smoke scale: one run, one with evidence only, one never run."""
+    root = tmp_path_factory.mktemp("clone")
+    for row, name in enumerate(["tiny_run", "tiny_evidence", "tiny_never"], start=1):
+        text = textwrap.dedent(TINY).format(title=name.replace("_", " ").capitalize(), row=row, steps=100 + row)
+        replication_file(root, name).parent.mkdir(parents=True)
+        replication_file(root, name).write_text(text, encoding="utf-8")
+    (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    layout = Layout(root / "results", root / "reports")
+    invent_all(root, layout, "tiny_run", "smoke")
+    elsewhere = Layout(root / "elsewhere")
+    invent_all(root, elsewhere, "tiny_evidence", "gpu")
+    evidence.collect(load_replication(replication_file(root, "tiny_evidence")), "gpu", elsewhere, root)
+    return root, layout
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory):
+    """(root, layout): the real replications and notebooks, where a test may write results."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    (root / "replications").symlink_to(REPOSITORY / "replications")
+    return root, Layout(root / "results", root / "reports")
