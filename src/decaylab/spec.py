@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -364,7 +364,10 @@ def load_yaml(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if getattr(error, "problem_mark", None) else ""
-        raise InputError(f"{path}: {line}expected YAML ({getattr(error, 'problem', error)})") from None
+        reason = getattr(error, "problem", None) or getattr(error, "reason", "not readable")
+        raise InputError(f"{path}: {line}expected YAML ({reason})") from None
+    except ValueError as error:  # text that is not UTF-8, or a date that does not exist
+        raise InputError(f"{path}: expected YAML ({error})") from None
 
 
 class _Loader(yaml.CSafeLoader):
@@ -376,6 +379,8 @@ class _Loader(yaml.CSafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a name", key_node.start_mark)
             if key in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             keys.add(key)
