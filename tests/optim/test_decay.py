@@ -402,7 +402,7 @@ def test_applied_decay_is_what_the_spec_demands(form):
 
 
 def test_applied_decay_shows_what_bfloat16_loses():
-    """A shrink of 1e-4 is below half the spacing of bfloat16 numbers (2^-9 to 2^-10 of the weight): none survives."""
+    """A shrink of 1e-4 is below half the spacing of bfloat16 numbers (2^-9 to 2^-8 of the weight): none survives."""
     decay = Decay(weight_decay=0.1)
     for rate, dtype, expected in [
         (1e-3, torch.float32, pytest.approx(1e-4, rel=1e-3)),
@@ -416,6 +416,16 @@ def test_applied_decay_shows_what_bfloat16_loses():
         mine.before_step(0, rate)
         assert mine.applied()["mlp"]["measured"] == expected
         assert mine.applied()["mlp"]["configured"] == pytest.approx(rate * 0.1)
+
+
+@pytest.mark.parametrize(("shrink", "acts"), [(0.999 * 2**-9, False), (1.001 * 2**-8, True)])
+def test_bounds_between_which_bfloat16_loses_some_decay(shrink, acts):
+    weight = (torch.arange(128, 256) / 128).to(torch.bfloat16).requires_grad_()  # every bfloat16 number in [1, 2)
+    before = weight.detach().clone()
+    optimizer = optimizer_of({"mlp": weight}, torch.optim.SGD, lr=1.0, weight_decay=0.0)
+    weight.grad = torch.zeros_like(weight)
+    WeightDecay(Decay(weight_decay=shrink, form="independent"), optimizer, 1.0, 100).before_step(0, 1.0)
+    assert (weight < before).tolist() == [acts] * 128
 
 
 def test_share_of_cautious_decay():
