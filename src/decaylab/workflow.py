@@ -245,10 +245,10 @@ def has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
 
 
-def explain_config(error: Exception) -> str:
+def explain_config(error: BaseException) -> str:
     """One line, naming the key, for what snakemake.utils.validate raised."""
-    cause = next((item for item in (error, error.__cause__, *error.args) if hasattr(item, "validator")), None)
-    if cause is None:
+    cause = error.__context__  # the jsonschema.ValidationError
+    if not hasattr(cause, "validator"):
         return f"config: {' '.join(str(error).split())}"
     where = ".".join(map(str, cause.absolute_path))
     if cause.validator == "additionalProperties":

@@ -1,0 +1,116 @@
+"""The workflow's files: style, targets, configuration, and dry runs of the real replications."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decaylab.replication import SCALES, list_replications
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+def snakemake(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--nolock", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_snakemake_has_nothing_to_lint():
+    done = snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted():
+    done = subprocess.run(
+        [BIN / "snakefmt", "--check", "Snakefile", "workflow"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("start", [[], ["-s", "workflow/Snakefile"]])
+def test_there_is_one_target_for_each_replication(start):
+    done = snakemake(*start, "--list-target-rules")
+    assert done.returncode == 0, done.stderr
+    rules = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    generated = re.compile(r"(train|data|judge|render|show)_")
+    folders = {path.parent.name for path in (ROOT / "replications").glob("*/replication.yaml")}
+    assert folders == set(list_replications(ROOT))
+    assert {name for name in rules if not generated.match(name)} - {"all", "default", "data", "index"} == folders
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_can_be_planned(scale):
+    done = snakemake("-n", "--forceall", "--cores", "2", "--config", f"scale={scale}", "replications=all")
+    assert done.returncode == 0, done.stderr
+    for name in list_replications(ROOT):
+        assert re.search(rf"^judge_{name} +1$", done.stdout + done.stderr, re.M)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["imagez=cifar10"], "imagez: unknown key"),
+        (["scale=huge"], "scale: expected smoke, laptop, gpu, paper, got 'huge'"),
+        (["threads=0"], "threads: expected a whole number of CPU threads above 0, got 0"),
+        (["runs_per_process={tiny: 3}"], "runs_per_process.tiny: unknown key"),
+        (["replications=nothing"], "replications: replication 'nothing': unknown"),
+        (["images=missing.tar"], "images: images=missing.tar: no data set"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_and_exit_code_2(words, expected):
+    done = snakemake("-n", "--cores", "1", "--config", *words)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("decaylab: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_every_key_has_a_default_and_is_documented():
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    readme = (ROOT / "config" / "README.md").read_text()
+    assert set(config) == set(schema["properties"])
+    for key, value in schema["properties"].items():
+        assert "default" in value
+        assert f"`{key}`" in readme
+        if key != "runs_per_process":
+            assert config[key] == value["default"]
+    scales = {key: value["default"] for key, value in schema["properties"]["runs_per_process"]["properties"].items()}
+    assert config["runs_per_process"] == scales
+
+
+def test_profiles_say_what_every_entry_is_for():
+    for path in ROOT.glob("profiles/*/profile.yaml"):
+        assert path.read_text().startswith("#")
+        assert isinstance(yaml.safe_load(path.read_text()), dict)
+    assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 3
+    assert yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())["resources"] == {"gpu": 1}
+
+
+def test_nothing_that_changes_by_itself_stands_in_the_rules():
+    text = "".join(path.read_text() for path in (ROOT / "workflow").rglob("*.smk"))
+    assert not re.search(r"\bgit\b|datetime|time\(|tempfile|os\.environ", text)
+
+
+def test_the_lock_has_every_direct_dependency_with_hashes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + [
+        item for name in ("report", "images", "text", "workflow", "dev") for item in extras[name]
+    ]
+    lock = (ROOT / "requirements.lock").read_text()
+    for item in wanted:
+        name = re.match(r"[A-Za-z0-9_.-]+", item)[0].lower()
+        assert re.search(rf"^{re.escape(name)}==\S+.*\\\n +--hash=sha256:", lock, re.M), f"{item}: run `make lock`"
+    # where packages come from is the user's business
+    assert not re.search(r"https?://|file:|--index-url|--find-links", lock)

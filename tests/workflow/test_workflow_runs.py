@@ -1,0 +1,162 @@
+"""The real workflow, executed with a `decaylab` that trains nothing: what runs, what runs again, what a kill leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decaylab.replication import plan_runs, select
+
+SCALE = "laptop"
+pytestmark = pytest.mark.slow
+
+
+def ids(clone, name: str) -> set[str]:
+    runs = plan_runs(select(clone.path, "all"), SCALE)
+    return {run_id for run_id, run in runs.items() if name in run.wanted}
+
+
+def edit_replication(clone, name: str, change) -> None:
+    path = clone.path / "replications" / name / "replication.yaml"
+    value = yaml.safe_load(path.read_text())
+    change(value)
+    path.write_text(yaml.safe_dump(value))
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_the_chosen_replications_run_once_and_then_nothing_is_left_to_do(clone):
+    calls = clone.run("all")
+
+    assert {call.split()[0] for call in calls} == {"data", "train", "judge", "render", "site"}
+    assert clone.trained(calls) == ids(clone, "with_vgg")
+    assert [call for call in calls if call.startswith("judge")] == ["judge with_vgg"]
+    # without a target, and with options that decide no number
+    done = clone.snakemake("--cores", "2", "--config", "device=cpu")
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert clone.calls() == []
+    report = clone.snakemake("all", "--report", "report.zip")
+    assert report.returncode == 0, report.stderr
+    assert (clone.path / "report.zip").stat().st_size > 0
+
+
+def test_a_replication_runs_alone_after_its_claims_are_registered(clone):
+    calls = clone.run("with_gpt")
+
+    assert clone.trained(calls) == ids(clone, "with_gpt")
+    assert [call for call in calls if call.startswith(("judge", "render", "site"))] == [
+        "judge with_gpt",
+        "render with_gpt",
+        "site",
+    ]
+    assert (clone.path / "reports" / SCALE / "index.html").exists()
+    registry = clone.path / "results" / "claims.jsonl"
+    assert "decay-helps" in registry.read_text()
+    first = min(path.stat().st_mtime for path in clone.path.glob("results/runs/*/summary.json"))
+    assert registry.stat().st_mtime <= first
+    assert clone.planned("with_gpt") == []
+    # from now on it belongs to no choice, but its verdict stays in the index of others
+    assert "site" in clone.run("with_vgg")
+
+
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(clone):
+    targets = ("with_vgg", "with_gpt")
+    clone.run(*targets)
+    source = clone.path / "src" / "decaylab"
+    vgg = source / "models" / "vgg.py"
+
+    # comments, docstrings, time stamps, and code that decides no number
+    for path in (vgg, source / "training" / "loop.py"):
+        path.write_text("# a comment\n" + path.read_text())
+    gpt = source / "models" / "gpt.py"
+    gpt.write_text(gpt.read_text().replace('"""', '"""Another first sentence. ', 1))
+    (source / "optim" / "decay.py").touch()
+    for name in ("spec.py", "files.py", "errors.py", "training/cost.py"):
+        append(source / name, "\nUNUSED = 1\n")
+    assert clone.planned(*targets) == []
+
+    append(source / "report" / "__init__.py", "\nUNUSED = 1\n")
+    shown = ["render_with_gpt", "render_with_vgg", "show_with_gpt", "show_with_vgg"]
+    assert clone.planned(*targets) == shown
+
+    edit_replication(clone, "with_gpt", lambda value: value["claims"][0]["tests"][0].update(smallest_effect=0.2))
+    assert clone.planned(*targets) == ["judge_with_gpt", *shown]
+
+    append(vgg, "\nUNUSED = 1\n")
+    planned = clone.planned(*targets)
+    assert [name for name in planned if not name.startswith("train")] == ["judge_with_gpt", "judge_with_vgg", *shown]
+    assert {name.split("_")[1] for name in planned if name.startswith("train")} == {"vgg"}
+
+    calls = clone.run(*targets)
+    assert clone.trained(calls) == ids(clone, "with_vgg")
+    assert clone.planned(*targets) == []
+
+
+def test_a_new_seed_leaves_other_batches_alone(clone):
+    clone.run("with_vgg", "with_gpt")
+    old = ids(clone, "with_gpt")
+    edit_replication(clone, "with_gpt", lambda value: value["grids"]["main"]["axes"].update(seed=[0, 1, 2]))
+
+    trained = clone.trained(clone.run("with_vgg", "with_gpt"))
+
+    assert ids(clone, "with_gpt") - old <= trained
+    assert not trained & ids(clone, "with_vgg")
+
+
+def test_the_same_command_goes_on_after_a_kill(clone):
+    clone.fake(sleep=60)
+    process = subprocess.Popen(
+        clone.command("--cores", "2", "all"),
+        cwd=clone.path,
+        env=clone.env(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    log = clone.path / "calls.log"
+    try:
+        end = time.monotonic() + 60
+        while not (log.exists() and "train" in log.read_text()):
+            assert time.monotonic() < end, "no training began"
+            time.sleep(0.1)
+        # while it lives, its lock is respected
+        second = clone.snakemake("--cores", "2", "all")
+        assert second.returncode != 0
+        assert "lock" in second.stderr.lower()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert list((clone.path / ".snakemake" / "locks").glob("*.lock"))
+
+    clone.fake()
+    done = clone.snakemake("--cores", "2", "all")
+
+    assert done.returncode == 0, done.stderr
+    assert "its lock is removed" in done.stderr
+    assert (clone.path / "reports" / SCALE / "index.html").exists()
+
+
+def test_a_failed_job_shows_its_log_and_does_not_stop_the_others(clone):
+    program = clone.path / "bin" / "decaylab"
+    program.write_text(
+        program.read_text().replace(
+            'if command == "train":', 'if "with_vgg" in names:\n    sys.exit("no luck")\nif command == "train":'
+        )
+    )
+
+    done = clone.snakemake("--cores", "2", "with_vgg", "with_gpt")
+
+    assert done.returncode == 1
+    assert "no luck" in done.stderr + done.stdout
+    assert (clone.path / "reports" / SCALE / "with_gpt.html").exists()
+    assert not (clone.path / "reports" / SCALE / "with_vgg.html").exists()
+    assert not re.search("Traceback", done.stderr)
