@@ -198,6 +198,8 @@ class Test(Strict):
             raise ValueError("a slope has no `minus`")
         if self.kind == "rate" and (self.minus is not None or self.terms or self.slope_over):
             raise ValueError("a rate is of one arm")
+        if self.kind == "rate" and self.reference:
+            raise ValueError("a rate has no reference; its smallest effect is what it is held against")
         if self.direction == "within" and self.smallest_effect == 0:
             raise ValueError("an equivalence needs a smallest effect above 0")
         return self
@@ -238,8 +240,11 @@ class Claim(Strict):
     note: str = ""
 
     def sha256(self) -> str:
-        """Digest of everything that decides the verdict; notes and labels may still be improved."""
-        return sha256_json(self.model_dump(mode="json", exclude={"note", "source_value", "locator"}))
+        """Digest of everything that decides the verdict; note, locator and source value may still be improved.
+
+        As in a run's id, fields that are None are left out, so that digests outlive new features.
+        """
+        return sha256_json(self.model_dump(mode="json", exclude_none=True, exclude={"note", "source_value", "locator"}))
 
 
 class Replication(Strict):
@@ -356,7 +361,7 @@ def claim_lines(path: Path) -> dict[str, int]:
 
 
 def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
-    """The replication's grids at a scale, with all overrides merged in."""
+    """The replication's grids at a scale, with all overrides merged in. Raises InputError naming scale and grid."""
     override = rep.scales.get(scale, ScaleOverride())
     grids = {}
     for name, grid in rep.grids.items():
@@ -365,16 +370,21 @@ def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
             continue
         axes = {key: over.axes.get(key, values) for key, values in grid.axes.items()}
         axes |= {key: values for key, values in over.axes.items() if key not in axes}
+        start = merge(grid.start.model_dump() if grid.start else {}, over.start) or None
         # a grid that starts from another inherits its parent's settings instead of the common base
-        common = [] if grid.start else [rep.base, override.base]
-        grids[name] = Grid(
-            label=over.label or grid.label,
-            base=merge({}, *common, grid.base, over.base),
-            axes={key: values for key, values in axes.items() if values is not None},
-            only=grid.only if over.only is None else over.only,
-            start=merge(grid.start.model_dump(), over.start) if grid.start else None,
-            priority=grid.priority,
-        )
+        common = [] if start else [rep.base, override.base]
+        try:
+            grids[name] = Grid(
+                label=over.label or grid.label,
+                base=merge({}, *common, grid.base, over.base),
+                axes={key: values for key, values in axes.items() if values is not None},
+                only=grid.only if over.only is None else over.only,
+                start=start,
+                priority=grid.priority,
+            )
+        except ValidationError as error:
+            where = f"replications/{rep.name}/replication.yaml: scales.{scale}.grids.{name}"
+            raise InputError(explain(error, where)) from None
     for name, grid in override.add.items():
         common = [] if grid.start else [rep.base, override.base]
         grids[name] = grid.model_copy(update={"base": merge({}, *common, grid.base)})
