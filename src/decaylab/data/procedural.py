@@ -1,4 +1,4 @@
-"""Procedural images: as many as one likes, the same on every machine's CPU, and nothing to download.
+"""Procedural images: as many as one likes, the same in every run on a CPU, and nothing to download.
 
 A world has a few smooth prototypes for each class. An image is one prototype, rotated, scaled, shifted and warped,
 with shapes that belong to no class laid over it, both tinted at random, and noise added to each pixel.
