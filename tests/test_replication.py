@@ -224,7 +224,7 @@ def test_matches_is_being_a_part_of(parameters, where):
         (
             "main: {label: VGG,",
             "main: {start: {at: [0.5]}, label: VGG,",
-            "scales.gpu.grids.main: start.grid: this key is required",
+            "gpu.grids.main: start.grid: this key is required",
         ),
         ("direction: below", "direction: down", "tests.0.direction: Input should be 'above', 'below' or 'within'"),
         ("direction: below, smallest_effect: 0.01", "direction: within, smallest_effect: 0", "needs a smallest effect"),

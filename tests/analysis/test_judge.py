@@ -1,13 +1,14 @@
 import json
 import math
 import subprocess
+from pathlib import Path
 
 import pytest
 from scipy import stats
 
 from decaylab.analysis.judge import check_claims, judge, write
 from decaylab.errors import InputError
-from decaylab.replication import expand
+from decaylab.replication import SCALES, expand, load_replication, replication_file
 
 NOISE = [0.0, 0.004, -0.001]
 """what a seed adds to every arm"""
@@ -381,3 +382,13 @@ def test_runs_older_than_the_claims_text_are_named(lab):
     lab.fill(rep, "laptop", errors, started_at="2020-01-01T00:00:00+00:00")
     assert judged(lab, rep)[0]["registered_before_runs"] is False
     assert judged(lab, lab.replication())[0]["registered_before_runs"] is False, "judging again mends nothing"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("replications/*/replication.yaml")))
+def test_every_claim_of_the_project_finds_its_arms(name):
+    rep = load_replication(replication_file(ROOT, name))
+    for scale in SCALES:
+        check_claims(rep, scale)
