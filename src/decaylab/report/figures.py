@@ -225,7 +225,7 @@ def training_curves(
         panel: column with one panel a value (`metric`, or a parameter if there is one metric).
         drop: x at which the learning rate falls, drawn as a vertical line.
         averaged: metrics `ema_...` share the panel of their metric, dashed.
-        log: metrics with a logarithmic axis.
+        log: metrics with a logarithmic axis, where they span more than a factor of ten.
         late: the value axis holds what lies after this fraction of the run, so that the fall at its start does
             not flatten the rest.
         zero: draw a line at 0, and a band of this half-width of differences too small to matter.
@@ -256,7 +256,8 @@ def training_curves(
                         _curve(axes, plain, x, tints[level], STYLES[rank % len(STYLES)])
                     if len(mean):
                         _curve(axes, mean, x, tints[level], (0, (2.5, 1.5)), faint=False)
-            if metric in log:
+            # less than a decade is easier to read on a plain axis
+            if metric in log and part["value"].min() > 0 and part["value"].max() > 10 * part["value"].min():
                 axes.set_yscale("log")
             elif metric == "lost_updates":
                 axes.set_ylim(-0.02, 1.02)
@@ -539,13 +540,15 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
 def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     low, high = (value if value is not None else claim["estimate"] for value in claim["interval"])
     effect = claim.get("smallest_effect") or 0
+    # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
+    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") == "rate"
     source = (claim.get("source_value") or {}).get("value")
-    points = [low, high, 0, *([source] if source is not None else []), *([effect, -effect] if effect else [])]
+    points = [low, high, 0, *([source] if source is not None else []), *([effect] if rate else [effect, -effect])]
     reach = max(points) - min(points) or 1.0
     left, right = min(points) - 0.08 * reach, max(points) + 0.08 * reach
-    claimed = {"above": (effect, right), "below": (left, -effect), "within": (-effect, effect)}
+    claimed = {"above": (effect, right), "below": (left, effect if rate else -effect), "within": (-effect, effect)}
     axes.axvspan(*claimed[claim["direction"]], color=LIGHT["good"], linewidth=0)
-    if effect and claim["direction"] != "within":
+    if effect and claim["direction"] != "within" and not rate:
         axes.axvspan(-effect, effect, color=LIGHT["line"], alpha=0.7, linewidth=0)
     axes.axvline(0, color=LIGHT["muted"], linewidth=1)
     colour = colours.verdict_colour(claim["verdict"])
@@ -579,7 +582,7 @@ def loss_vs_snapshot(
     hues = levels(curves, hue)
     tints = palette(hues, hue)
     # early losses are far above the part where decays differ
-    late = curves[curves["fraction"] >= 0.1]["value"]
+    late = curves[curves["fraction"] >= 0.2]["value"]
     figure, (axes,) = _panels(1)
     figure.set_size_inches(7.2, 4.4)
     with matplotlib.rc_context(_theme()):

@@ -27,6 +27,7 @@ from decaylab.replication import (
     load_replication,
     replication_file,
 )
+from decaylab.report.html import duration, number
 from decaylab.sources import choose
 from decaylab.spec import RunSpec
 
@@ -42,6 +43,7 @@ SPEC_COLUMNS = {
     "steps": lambda spec: spec.steps,
     "batch_size": lambda spec: spec.batch_size,
     "seed": lambda spec: spec.seed,
+    "tokens": lambda spec: spec.steps * spec.batch_size * getattr(spec.model, "context_length", 0) or None,
 }
 
 
@@ -134,6 +136,20 @@ class Report:
         names = {name for run in self.results.runs.values() for name in run.metrics if name.startswith(prefix)}
         return sorted(names)
 
+    def summary(self, by: list[str], *metrics: str, **where: Any) -> pd.DataFrame:
+        """One row an arm: `by`, seeds, diverged, and each metric as mean and standard deviation over seeds."""
+        frame = self.select(**where)
+        if frame.empty or not {*by, *metrics} <= set(frame):
+            return pd.DataFrame()
+        rows = []
+        for key, arm in frame.groupby(by, sort=False, dropna=False):
+            row = dict(zip(by, key, strict=True)) | {"seeds": len(arm), "diverged": int(arm["diverged"].sum())}
+            for name in metrics:
+                spread = f" \u00b1 {number(arm[name].std(), 2)}" if len(arm) > 1 else ""
+                row[name] = f"{number(arm[name].mean(), 5)}{spread}"
+            rows.append(row)
+        return pd.DataFrame(rows)
+
     def drop(self, **where: Any) -> int | None:
         """The step at which the learning rate of these runs first drops, if it is one and the same."""
         steps = {spec.schedule.drops[0].step for spec in self._specs(where) if spec.schedule.drops}
@@ -159,12 +175,15 @@ class Report:
 
     @cached_property
     def arms(self) -> pd.DataFrame:
-        """What was planned and what has run, one row a grid: label, axes, planned, finished, diverged, seconds."""
+        """What was planned and what has run, one row a grid: label, axes, planned, finished, diverged, time."""
         rows = []
         for name, grid in grids_at(self.replication, self.scale).items():
             ids = {spec.run_id for spec, parameters in self.results.planned if parameters["grid"] == name}
             runs = [self.results.runs[run_id] for run_id in ids if run_id in self.results.runs]
             axes = [f"{axis}: {', '.join(str(value) for value in values)}" for axis, values in grid.axes.items()]
+            if grid.start:
+                at = ", ".join(str(value) for value in grid.start.at)
+                axes.insert(0, f"continued from {grid.start.grid} at {at} of its steps")
             rows.append(
                 {
                     "runs of": f"{grid.label} ({name})",
@@ -172,7 +191,7 @@ class Report:
                     "planned": len(ids),
                     "finished": len(runs),
                     "diverged": sum(run.diverged_at_step is not None for run in runs),
-                    "seconds": sum(run.summary["seconds"] for run in runs),
+                    "time": duration(sum(run.summary["seconds"] for run in runs)),
                 }
             )
         return pd.DataFrame(rows)
