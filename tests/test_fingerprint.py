@@ -1,0 +1,123 @@
+"""A run's sources are those it imports; its digest follows their code, not their text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from decaylab import fingerprint as module
+from decaylab.fingerprint import NUMERIC, PACKAGE, code_digest, fingerprint, sources_for
+from decaylab.spec import RunSpec, parse_spec
+
+IMAGES = {"kind": "images", "image_size": 8, "train_examples": 20, "test_examples": 20}
+TEXT = {"kind": "text", "train_tokens": 2000}
+MODELS = {
+    "mlp": {"kind": "mlp", "width": 4, "depth": 1},
+    "vgg": {"kind": "vgg", "width": 4, "stages": [1, 1], "hidden_layers": 0},
+    "preact_resnet": {"kind": "preact_resnet", "width": 4, "blocks": [1, 1]},
+    "gpt": {"kind": "gpt", "layers": 1, "heads": 1, "width": 8, "context_length": 8, "vocabulary": 256},
+}
+
+
+def tiny(kind: str, probes: tuple[str, ...] = (), **more) -> RunSpec:
+    value = {
+        "data": TEXT if kind == "gpt" else IMAGES,
+        "model": MODELS[kind],
+        "optimizer": {"name": "sgd", "learning_rate": 0.1},
+        "decay": {"weight_decay": 0.1},
+        "steps": 2,
+        "batch_size": 2,
+        "evaluation": {"every": 1, "log_every": 1, "train_examples": 4, "examples": 4, "probes": probes},
+        "seed": 0,
+    }
+    return parse_spec(value | more, "here")
+
+
+def names(spec: RunSpec) -> set[str]:
+    return {path.relative_to(PACKAGE).as_posix() for path in sources_for(spec)}
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from decaylab.files import Layout
+from decaylab.spec import parse_spec
+from decaylab.training.loop import train
+train(parse_spec(json.loads(sys.argv[1]), "here"), Layout(Path(sys.argv[2])))
+files = [getattr(item, "__file__", None) for name, item in sys.modules.items() if name.startswith("decaylab.")]
+print(json.dumps([file for file in files if file]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "probes"),
+    [
+        ("mlp", ()),
+        ("vgg", ("lost_updates",)),
+        ("preact_resnet", ()),
+        ("gpt", ("lost_updates", "attention", "completion")),
+    ],
+)
+def test_every_module_that_a_training_imports_is_among_its_sources(kind, probes, tmp_path):
+    spec = tiny(kind, probes)
+    text = json.dumps(spec.model_dump(mode="json", exclude_none=True))
+    done = subprocess.run([sys.executable, "-c", PROGRAM, text, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = {Path(file).relative_to(PACKAGE).as_posix() for file in json.loads(done.stdout.splitlines()[-1])}
+    assert {name for name in imported if name.split("/")[0] in NUMERIC} <= names(spec)
+
+
+def test_a_run_depends_on_its_own_model_data_and_probes():
+    vgg, gpt = names(tiny("vgg")), names(tiny("gpt", ("attention",)))
+    assert {"models/vgg.py", "data/procedural.py"} <= vgg
+    assert not {"models/gpt.py", "data/text.py", "probes/attention.py"} & vgg
+    assert {"models/gpt.py", "data/text.py", "probes/attention.py"} <= gpt
+    assert not {"models/vgg.py", "data/images.py", "probes/rounding.py"} & gpt
+    for used in (vgg, gpt):
+        assert {"training/loop.py", "optim/decay.py", "probes/norms.py"} <= used
+        assert {name.split("/")[0] for name in used} == set(NUMERIC)
+
+
+def test_a_run_depends_on_the_code_of_the_run_it_starts_from():
+    parent = tiny("gpt", ("attention",))
+    child = tiny("gpt", start={"run": parent.model_dump(mode="json"), "step": 1})
+    assert names(parent) <= names(child)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module, "PACKAGE", tmp_path)
+    return tmp_path
+
+
+def digest(path: Path, text: str) -> str:
+    path.write_text(text)
+    module._tree.cache_clear()
+    module._digest.cache_clear()
+    return code_digest([path])
+
+
+def test_comments_docstrings_and_layout_are_not_code(package):
+    path = package / "a.py"
+    first = digest(path, 'class A:\n    """Says what."""\n    x = 1\n    """Unit."""\n')
+    assert digest(path, "# why\nclass A:\n    x = (1)\n\n\n") == first
+    assert digest(path, "class A:\n    x = 2\n") != first
+    assert digest(path, "class A:\n    y = 1\n") != first
+    assert digest(path, "class A:\n    x = 1\n    'a' + 'b'\n") != first
+
+
+def test_other_files_count_byte_by_byte_and_names_count(package):
+    template = package / "page.html"
+    assert digest(template, "# a") != digest(template, "# b")
+    assert digest(package / "a.py", "x = 1") != digest(package / "b.py", "x = 1")
+
+
+def test_digests_differ_between_kinds_and_need_no_torch():
+    assert len({fingerprint(tiny(kind)) for kind in MODELS}) == len(MODELS)
+    program = "import sys, decaylab.workflow; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
