@@ -61,7 +61,7 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
         paths += found
     if kind == "images" and len(paths) > 1:
         raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
-    digests = [_digest(path) for path in paths]
+    digests = [digest(path) for path in paths]
     return Choice(
         source="+".join(path.name for path in paths),
         sha256=digests[0] if len(digests) == 1 else sha256_json(digests),
@@ -99,9 +99,27 @@ def _find(part: str) -> list[Path]:
     return []
 
 
-def _digest(path: Path) -> str:
-    """sha256 of a file, or of a folder's relative names and their digests."""
-    if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file())
-        return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files])
-    return sha256_file(path)
+def digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's relative names and their digests.
+
+    Raises:
+        InputError: something in it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files(path)])
+        return sha256_file(path)
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed."""
+    found: list[Path] = []
+    for root, _, names in os.walk(folder, onerror=_raise):
+        found += [path for name in names if (path := Path(root, name)).is_file()]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error

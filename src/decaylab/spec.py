@@ -346,7 +346,8 @@ def explain(error: ValidationError, where: str) -> str:
 def parse_spec(value: Any, where: str) -> RunSpec:
     """Validate a resolved spec. Raises InputError with one line that starts with `where`."""
     try:
-        return RunSpec.model_validate(value)
+        # strict JSON: no "100" for 100, no true for 1, but lists where tuples are meant
+        return RunSpec.model_validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         raise InputError(explain(error, where)) from None
 

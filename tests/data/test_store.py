@@ -10,7 +10,7 @@ import pytest
 from decaylab.data import prepared_key, store
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
-from decaylab.sources import choose
+from decaylab.sources import choose, digest
 from decaylab.spec import ImageData, TextData
 
 
@@ -101,7 +101,7 @@ def test_digest_is_that_of_a_choice(tmp_path):
     (tmp_path / "folder" / "b.txt").write_text("b")
     (tmp_path / "c.txt").write_text("c")
     choice = choose("text", f"{tmp_path}/folder,{tmp_path}/c.txt")
-    assert choice.sha256 == sha256_json([store.digest(path) for path in choice.paths])
+    assert choice.sha256 == sha256_json([digest(path) for path in choice.paths])
     data = TextData(**choice.fields())
     assert store.source_paths(data, choice) == choice.paths
     (tmp_path / "c.txt").write_text("changed")
@@ -116,4 +116,4 @@ def test_digest_of_an_unreadable_folder_is_one_line(tmp_path, monkeypatch):
     # root may read everything, so the refusal is simulated
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=rf"^{tmp_path}: cannot be read \(Permission denied\)$"):
-        store.digest(tmp_path)
+        digest(tmp_path)

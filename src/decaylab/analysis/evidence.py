@@ -10,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.analysis import registry
 from decaylab.analysis.judge import hardware_name, judge
 from decaylab.analysis.results import RunResult, load_runs
 from decaylab.errors import InputError
-from decaylab.files import Layout, read_json, write_json
+from decaylab.files import Layout, git_commit, read_json, write_json
 from decaylab.replication import Claim, Replication, Scale, Test, expand
 from decaylab.sources import Choice
 
@@ -56,7 +55,7 @@ def collect(
             "hardware": " + ".join(hardware),
             "machines": _distinct(run.summary.get("hardware", {}) for run in runs),
             "versions": _distinct(run.summary.get("versions", {}) for run in runs),
-            "commit": registry.commit(root),
+            "commit": git_commit(root),
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": _distinct(
                 {

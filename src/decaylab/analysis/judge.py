@@ -18,7 +18,7 @@ from decaylab.analysis import registry, statistics
 from decaylab.analysis.metrics import evaluate
 from decaylab.analysis.results import Results, load_runs
 from decaylab.errors import InputError
-from decaylab.files import Layout, write_json
+from decaylab.files import Layout, git_commit, write_json
 from decaylab.replication import (
     AXIS_PATHS,
     SCALES,
@@ -225,7 +225,7 @@ def judge(
     return {
         "replication": rep.name,
         "scale": scale,
-        "commit": registry.commit(root),
+        "commit": git_commit(root),
         "claims": claims,
         "counts": {verdict: verdicts[verdict] for verdict in statistics.VERDICTS},
         "expected_false_verdicts": statistics.expected_false_verdicts(len(claim["parts"]) for claim in judged),

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from decaylab.errors import InputError
-from decaylab.files import Layout, atomic_path
+from decaylab.files import Layout, atomic_path, git_commit
 from decaylab.replication import Replication
 
 Key = tuple[str, str, str]
@@ -46,7 +45,7 @@ def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Pa
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = registered(layout)
         # whole seconds: started_at may have no more, and both are compared
-        stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(root)}
+        stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git_commit(root)}
         new = [
             {"replication": rep.name, "claim": claim.id, "sha256": sha256} | stamp
             for rep in reps
@@ -83,16 +82,3 @@ def moment(text: str) -> datetime:
     """An ISO time in whole seconds; without a zone it is UTC. Raises ValueError."""
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).replace(microsecond=0)
-
-
-def commit(root: Path) -> str | None:
-    """Short git commit of the clone at `root`, `+dirty` if tracked files differ from it; None outside a repository."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        head = git("rev-parse", "--short=12", "HEAD")
-        return head + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from decaylab.data.store import files
 from decaylab.errors import InputError
+from decaylab.sources import files
 
 _TAR = re.compile(r"\.(tar|tar\.(gz|xz|bz2)|tgz|txz|tbz2?)$", re.IGNORECASE)
 _ZIP = re.compile(r"\.zip$", re.IGNORECASE)

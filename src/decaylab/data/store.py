@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import InputError
-from decaylab.files import read_json, sha256_file, sha256_json, write_json
-from decaylab.sources import Choice, locate
+from decaylab.files import read_json, sha256_json, write_json
+from decaylab.sources import Choice, digest, locate
 from decaylab.spec import Data
 
 Maker = Callable[[Data, Path, Choice | None], dict[str, Any]]
@@ -90,25 +89,3 @@ def source_paths(data: Data, choice: Choice | None) -> tuple[Path, ...]:
         if got != data.sha256:
             raise InputError(f"{' + '.join(map(str, paths))}: expected sha256 {data.sha256}, got {got}")
     return paths
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, or of a folder's relative names and their digests, as `sources.choose` gives them."""
-    try:
-        if path.is_dir():
-            return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files(path)])
-        return sha256_file(path)
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
-
-
-def files(folder: Path) -> list[Path]:
-    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed."""
-    found: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=_raise):
-        found += [path for name in names if (path := Path(root, name)).is_file()]
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis import registry
 from decaylab.analysis.judge import hardware_name
 from decaylab.analysis.results import load_run
-from decaylab.files import Layout, atomic_path
+from decaylab.files import Layout, atomic_path, git_commit
 from decaylab.replication import (
     PlannedRun,
     Replication,
@@ -66,7 +65,7 @@ def index_page(
     here = [read_verdicts(layout.verdicts(scale, rep.name)) for rep in reps]
     return {
         "scale": scale,
-        "commit": registry.commit(root),
+        "commit": git_commit(root),
         "hardware": ", ".join(sorted({hardware_name(run.summary) for run in runs})),
         "runs": len(runs),
         "seconds": sum(run.summary["seconds"] for run in runs),

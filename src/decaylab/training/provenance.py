@@ -3,29 +3,19 @@
 import functools
 import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from decaylab.files import git_commit
+
 
 @functools.cache
 def commit() -> str | None:
-    """The git commit of the code, with `+dirty` if tracked files differ from it; None outside a repository."""
-    try:
-        folder = Path(__file__).resolve().parent
-
-        def git(*words: str) -> str:
-            return subprocess.run(
-                ["git", *words], cwd=folder, capture_output=True, text=True, check=True
-            ).stdout.strip()
-
-        head = git("rev-parse", "--short=12", "HEAD")
-        return head + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    """The git commit of the code that runs, asked once; see `git_commit`."""
+    return git_commit(Path(__file__).parent)
 
 
 @functools.cache
