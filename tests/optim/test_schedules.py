@@ -56,8 +56,9 @@ def test_horizon_beyond_the_run_slows_the_fall():
     assert learning_rate_at(Schedule(kind="linear", horizon=20), 1.0, 100, 60) == 0
 
 
-def test_horizon_within_the_warmup_leaves_no_fall():
-    schedule = Schedule(kind="cosine", warmup_steps=10, horizon=5, final_fraction=0.5)
+@pytest.mark.parametrize("horizon", [5, 10])
+def test_horizon_within_the_warmup_leaves_no_fall(horizon):
+    schedule = Schedule(kind="cosine", warmup_steps=10, horizon=horizon, final_fraction=0.5)
     assert [learning_rate_at(schedule, 1.0, 20, step) for step in (9, 10, 11)] == [0.9, 0.5, 0.5]
 
 

@@ -43,6 +43,13 @@ def test_lost_means_below_half_a_spacing(magnitude, sign, relative, down):
     assert lost["lost_updates"].item() == float(loses(weight, change))
 
 
+def test_float32_weights_are_first_stored_in_bfloat16():
+    """1 + 0.9 of half a spacing is stored as 1; half as much again does not move it, though the sum would round up."""
+    half = 2.0**-8
+    lost = lost_updates([("mlp", torch.tensor([1 + 0.9 * half]), torch.tensor([0.5 * half]))])
+    assert lost["lost_updates"].item() == 1
+
+
 def test_shares_per_group_and_in_all():
     one = torch.ones(4)
     changes = [
