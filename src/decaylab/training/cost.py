@@ -241,6 +241,7 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     optimizer = build_optimizer(spec, model, parameter_groups(model))
     decay = WeightDecay(spec.decay, optimizer, spec.optimizer.learning_rate, spec.steps)
+    plain = next(step for step in range(100) if step not in decay.measured_steps)
     average = [p.detach().float().clone() for p in model.parameters()] if spec.ema else []
     dtype = AUTOCAST.get(spec.precision)
     micro = spec.micro_batch_size or spec.batch_size
@@ -254,7 +255,10 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
             _Training._loss(forward(part), part_targets).backward()
         if spec.gradient_clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-        decay.before_step(1, spec.optimizer.learning_rate)
+        penalty = decay.loss_penalty(plain)
+        if penalty is not None:
+            penalty.backward()
+        decay.before_step(plain, spec.optimizer.learning_rate)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if average:
