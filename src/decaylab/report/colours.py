@@ -66,7 +66,7 @@ def palette(levels: Iterable[Any], variable: str = "weight_decay") -> dict[Any, 
         active = sorted(active)
     chosen = {level: LIGHT["none"] for level in levels if is_none(level)}
     # few levels are spread over the scale, but never as pale as its first step
-    ranks = np.linspace(1 if len(active) <= 5 else 0, 5, len(active)) if len(active) > 1 else [3]
+    ranks = np.linspace(1 if len(active) <= 5 else 0, 5, len(active)) if len(active) > 1 else [3] * len(active)
     chosen |= {level: LIGHT[_DECAY[round(rank)]] for level, rank in zip(active, ranks, strict=True)}
     return {level: chosen[level] for level in levels}
 

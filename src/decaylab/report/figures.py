@@ -11,12 +11,13 @@ import functools
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -122,9 +123,8 @@ def _panels(
     if count == 1:
         width, height = 5.6, 3.6
     with matplotlib.rc_context(_theme()):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(width * columns, height * rows + 0.4), squeeze=False, layout="constrained"
-        )
+        figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
         spare.remove()
@@ -143,9 +143,12 @@ def _line(text: str, colour: str, **kwargs: Any) -> Line2D:
     return Line2D([], [], color=colour, label=text, **({"linewidth": 2} | kwargs))
 
 
-def _seeds(frame: pd.DataFrame) -> str:
-    count = frame["seed"].nunique()
-    return f"{count} seed{'s' if count != 1 else ''}"
+def _seeds(frame: pd.DataFrame, by: Sequence[str | None] = ()) -> str:
+    """`3 seeds`, or `3 to 6 seeds` where the arms (values of `by`) differ in them."""
+    keys = [name for name in by if name]
+    counts = frame.groupby(keys, sort=False)["seed"].nunique() if keys else [frame["seed"].nunique()]
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most != 1 else ''}"
 
 
 def _level(name: str, value: Any) -> str:
@@ -272,7 +275,10 @@ def training_curves(
             axes.set_ylabel(unit.format(label(metric)))
             if panel != "metric":
                 axes.set_title(_level(panel, key))
-    handles = [_line(f"{_level(hue, level)} ({_seeds(frame[frame[hue] == level])})", tints[level]) for level in hues]
+    handles = [
+        _line(f"{_level(hue, level)} ({_seeds(frame[frame[hue] == level], [dash, panel])})", tints[level])
+        for level in hues
+    ]
     if dash:
         handles += [
             _line(_level(dash, kind), LIGHT["muted"], linestyle=STYLES[rank % len(STYLES)])
@@ -361,11 +367,11 @@ def final_values(
                 axes.set_title(_level(panel, key))
     if hue:
         handles = [
-            _line(f"{_level(hue, kind)} ({_seeds(frame[frame[hue] == kind])})", tints[kind], marker="o")
+            _line(f"{_level(hue, kind)} ({_seeds(frame[frame[hue] == kind], [x, panel])})", tints[kind], marker="o")
             for kind in hues
         ]
     else:
-        handles = [_line(f"mean and 95 % interval ({_seeds(frame)})", LIGHT["muted"], marker="o")]
+        handles = [_line(f"mean and 95 % interval ({_seeds(frame, [x, panel])})", LIGHT["muted"], marker="o")]
     if chance is not None:
         handles.append(_line("a guess", LIGHT["muted"], linestyle=(0, (1, 1.5)), linewidth=1))
     _legend(figure, handles)
@@ -373,7 +379,7 @@ def final_values(
 
 
 def _tick(level: Any) -> str:
-    return words(level).replace(" ", "\n", 1) if isinstance(level, str) else number(level, 4)
+    return textwrap.fill(words(level), 10) if isinstance(level, str) else number(level, 4)
 
 
 def _dots(axes: Axes, values: np.ndarray, centre: float, width: float, colour: str) -> None:
@@ -474,8 +480,8 @@ def paired_differences(
     if paired.empty:
         return None
     keys = levels(paired, panel) if panel else [None]
-    tints = palette(levels(frame, arm), arm)
     arms = levels(paired, arm)
+    tints = palette(levels(frame, arm) if "decay" in arm else arms, arm)
     figure, grid = _panels(len(keys))
     with matplotlib.rc_context(_theme()):
         for axes, key in zip(grid, keys, strict=True):
@@ -492,7 +498,7 @@ def paired_differences(
             axes.set_ylabel(f"{label(y)}\nminus {_level(arm, reference)}")
             if key is not None:
                 axes.set_title(_level(panel, key))
-    handles = [_line(f"mean and 95 % interval ({_seeds(paired)})", LIGHT["muted"], marker="o")]
+    handles = [_line(f"mean and 95 % interval ({_seeds(paired, [arm, panel])})", LIGHT["muted"], marker="o")]
     if smallest_effect:
         handles.append(_band(smallest_effect))
     _legend(figure, handles)
@@ -519,9 +525,8 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not claims:
         return None
     with matplotlib.rc_context(_theme()):
-        figure, axes_list = plt.subplots(
-            len(claims), 1, figsize=(8.2, 0.78 * len(claims) + 0.5), squeeze=False, layout="constrained"
-        )
+        figure = Figure(figsize=(8.2, 0.78 * len(claims) + 0.5), layout="constrained")
+        axes_list = figure.subplots(len(claims), 1, squeeze=False)
         for axes, claim in zip(axes_list[:, 0], claims, strict=True):
             _forest_row(axes, claim)
     seen = [verdict for verdict in ("reproduced", "contradicted", "inconclusive", "not run")
@@ -635,9 +640,8 @@ def seed_noise(
     kinds, arms = levels(noise, kind), levels(gains, arm)
     ratio = [max(1, len(kinds)), max(1, len(arms))]
     with matplotlib.rc_context(_theme()):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(1.6 + 1.15 * sum(ratio), 4.0), sharey=True, width_ratios=ratio, layout="constrained"
-        )
+        figure = Figure(figsize=(1.6 + 1.15 * sum(ratio), 4.0), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
         widest = 0.0
         for place, name in enumerate(kinds):
             values = noise[noise[kind] == name][value].to_numpy()
@@ -665,7 +669,7 @@ def seed_noise(
         figure,
         [
             Patch(color=LIGHT["line"], label="one standard deviation of seeds (the largest kind on the right)"),
-            _line(f"gain, mean and 95 % interval ({_seeds(gains)})", LIGHT["muted"], marker="o"),
+            _line(f"gain, mean and 95 % interval ({_seeds(gains, [arm])})", LIGHT["muted"], marker="o"),
         ],
     )
     return figure
@@ -707,14 +711,13 @@ def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Figure | No
 def show(figure: Figure | None, caption: str, alt: str | None = None) -> Html:
     """The figure as inline SVG with its caption, or a line that says it cannot be drawn (figure is None).
 
-    `alt` is what a screen reader says; by default the axes and the legend put into words. Closes the figure.
+    `alt` is what a screen reader says; by default the axes and the legend put into words.
     """
     if figure is None:
         return note(f"No run at this scale has what this figure needs: {caption}")
     alt = alt or describe(figure)
     width = figure.get_size_inches()[0] * 72
     text = _svg(figure)
-    plt.close(figure)
     # on a narrow screen a wide figure scrolls in its own box rather than becoming unreadable
     attributes = f'role="img" aria-label="{escape(alt)}" style="width:{width:.0f}pt;min-width:{0.66 * width:.0f}pt"'
     text = text.replace("<svg ", f"<svg {attributes} ", 1)
@@ -725,7 +728,11 @@ def describe(figure: Figure) -> str:
     """What a figure shows, in words: titles, axes and legend entries."""
     parts = []
     for axes in figure.axes:
-        names = [axes.get_title().replace("\n", " "), _axis("x", axes.get_xlabel()), _axis("y", axes.get_ylabel())]
+        names = [
+            axes.get_title(loc="left").replace("\n", " "),
+            _axis("x", axes.get_xlabel()),
+            _axis("y", axes.get_ylabel()),
+        ]
         if any(names):
             parts.append(", ".join(name for name in names if name))
     legends = [legend for axes in figure.axes if (legend := axes.get_legend())] + list(figure.legends)
@@ -742,7 +749,7 @@ def _axis(name: str, label: str) -> str:
 def _svg(figure: Figure) -> str:
     """SVG without identifiers, dates or fixed colours of the page; coordinates to a hundredth of a point."""
     buffer = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": "decaylab", "svg.fonttype": "path"}):
+    with matplotlib.rc_context({"svg.hashsalt": "decaylab", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

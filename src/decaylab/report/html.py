@@ -77,12 +77,12 @@ def duration(seconds: float | None) -> str:
     if seconds is None or (isinstance(seconds, float) and math.isnan(seconds)):
         return DASH
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f}\u00a0s"
     if seconds < 6000:
-        return f"{seconds / 60:.{1 if seconds < 600 else 0}f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 60:.{1 if seconds < 600 else 0}f}\u00a0min"
+    return f"{seconds / 3600:.1f}\u00a0h"
 
 
 def size(count: float | None, unit: str = "B") -> str:

@@ -145,7 +145,7 @@ class Report:
         for key, arm in frame.groupby(by, sort=False, dropna=False):
             row = dict(zip(by, key, strict=True)) | {"seeds": len(arm), "diverged": int(arm["diverged"].sum())}
             for name in metrics:
-                spread = f" \u00b1 {number(arm[name].std(), 2)}" if len(arm) > 1 else ""
+                spread = f"\u00a0\u00b1\u00a0{number(arm[name].std(), 2)}" if len(arm) > 1 else ""
                 row[name] = f"{number(arm[name].mean(), 5)}{spread}"
             rows.append(row)
         return pd.DataFrame(rows)

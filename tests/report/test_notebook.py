@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from decaylab.errors import InputError
+from decaylab.files import Layout
+from decaylab.report import notebook
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+HEADLINES = ["bf16_divergence", "gpt2_ablation", "lm_bias_variance", "loss_stabilization"]
+
+
+def run_cells(path: Path, **parameters: str) -> list[str]:
+    """The HTML of each code cell's last expression, run in this process: no kernel to wait for."""
+    namespace: dict = {}
+    shown = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        exec(compile(cell.source, path.name, "exec"), namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace |= parameters
+        else:
+            *_, last = cell.source.strip().split("\n\n\n")[-1:]
+            last = last[last.index("html.") if last.startswith("html.") else 0 :]
+            if last.startswith(("html.", "figures.")):
+                shown.append(eval(last, namespace))
+    return shown
+
+
+def test_the_headline_replications_have_notebooks():
+    assert {path.stem for path in NOTEBOOKS} >= set(HEADLINES)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestCommitted:
+    def test_is_stripped(self, path):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None
+            assert set(cell["metadata"]) <= {"tags"}
+
+    def test_has_the_environments_kernel_and_nothing_of_a_machine(self, path):
+        metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        assert metadata["kernelspec"]["name"] == notebook.KERNEL
+        assert set(metadata) == {"kernelspec", "language_info"}
+
+    def test_takes_what_render_passes(self, path):
+        parameters = papermill.inspect_notebook(str(path))
+        assert tuple(parameters) == notebook.PARAMETERS
+        assert {item["inferred_type_name"] for item in parameters.values()} == {"str"}
+        assert parameters["replication"]["default"] == f'"{path.stem}"'
+
+    def test_does_not_import_torch(self, path):
+        assert "torch" not in "".join(
+            cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+        )
+
+    @pytest.mark.parametrize("skip", [None, 0, 3], ids=["no runs", "all runs", "some runs"])
+    def test_survives_what_has_run(self, path, skip, repository, inventor, tmp_path):
+        root, _ = repository
+        if skip is not None:
+            inventor[1](root, Layout(tmp_path), path.stem, "smoke", skip)
+        shown = run_cells(path, scale="smoke", results=str(tmp_path), root=str(root))
+        assert len(shown) > 5
+        missing = sum("No run at this scale" in text for text in shown)
+        assert missing == 0 if skip == 0 else True
+        if skip is None:
+            assert not any("<svg " in text.replace('<svg class="icon"', "") for text in shown)
+
+
+@pytest.fixture
+def small(clone, tmp_path):
+    """A notebook that takes the parameters and shows one of each kind of output."""
+    cells = [
+        new_markdown_cell("# Title\n\nSome *text*, and a table:\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
+        new_code_cell("\n".join(f'{name} = ""  # type: str' for name in notebook.PARAMETERS)),
+        new_code_cell(
+            'from decaylab.report.html import Html\nprint("a < b")\nHtml(f"<p id=x>{scale} {replication}</p>")'
+        ),
+        new_code_cell("import os\nassert os.path.samefile(os.getcwd(), root)\n1 + 1"),
+    ]
+    cells[1].metadata["tags"] = ["parameters"]
+    path = tmp_path / "small.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def test_unknown_parameters_are_refused(small, tmp_path):
+    with pytest.raises(
+        InputError, match=r"small\.ipynb: parameter scael: unknown; its parameters cell has replication, "
+    ):
+        notebook.execute(small, tmp_path / "out.ipynb", {"scael": "smoke"}, tmp_path)
+    assert not (tmp_path / "out.ipynb").exists()
+    with pytest.raises(InputError, match=r"none\.ipynb: no such notebook"):
+        notebook.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
+
+
+@pytest.mark.slow
+def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
+    root, layout = clone
+    layout = Layout(layout.results, tmp_path / "reports")
+    path = notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+    text = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "reports/smoke/tiny_run.html"
+    assert "<p id=x>smoke tiny_run</p>" in text
+    assert "a &lt; b" in text
+    assert text.count("<h1>") == 1
+    assert "<h1>Tiny run</h1>" in text
+    assert "An invented processor" in text
+    assert '<details class="code">' in text
+    assert str(root) not in text
+    assert (root / "logs/notebooks/smoke/tiny_run.ipynb").exists()
+    again = notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+    assert again.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.slow
+def test_a_failing_cell_leaves_the_notebook_to_read_and_no_page(small, clone, tmp_path):
+    root, layout = clone
+    broken = nbformat.read(small, as_version=4)
+    broken.cells.append(new_code_cell("1 / 0"))
+    nbformat.write(broken, small)
+    layout = Layout(layout.results, tmp_path / "reports")
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+    assert not layout.report("smoke", "tiny_run").exists()
+    assert "ZeroDivisionError" in (root / "logs/notebooks/smoke/tiny_run.ipynb").read_text(encoding="utf-8")

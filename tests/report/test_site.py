@@ -1,0 +1,152 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from decaylab.replication import replication_file
+from decaylab.report.site import build_site
+
+# attributes whose value a browser fetches by itself, as opposed to a link that a reader may follow
+LOADS = {"src", "srcset", "poster", "data", "background", "action", "formaction"}
+
+
+class Page(HTMLParser):
+    """What a page loads, links to, defines as anchors, and shows without words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.loads, self.links, self.ids, self.wordless = path, [], [], [], []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.loads += [value for key, value in attrs if key in LOADS and value]
+        self.loads += [named["href"]] if tag == "link" else []
+        self.loads += [named["href"]] if tag in ("use", "image") and not named["href"].startswith("#") else []
+        self.links += [named["href"]] if tag == "a" else []
+        self.ids += [named["id"]] if "id" in named else []
+        if tag in ("img", "svg") and not (named.get("alt") or named.get("aria-label") or "aria-hidden" in named):
+            self.wordless.append(self.get_starttag_text())
+
+
+def check_offline(page: Page) -> None:
+    """Nothing is fetched, by element, style or script, from anywhere but the page itself."""
+    outside = [url for url in page.loads if not url.startswith("data:")]
+    assert outside == []
+    styles = "".join(re.findall(r"<style>(.*?)</style>", page.text, re.S))
+    assert not re.search(r"@import|url\((?!#)", styles)
+    scripts = "".join(re.findall(r"<script[^>]*>(.*?)</script>", page.text, re.S))
+    assert not re.search(r"https?:|import\s*\(|fetch\(|XMLHttpRequest", scripts)
+    assert page.wordless == []
+
+
+def check_links(page: Page, pages: dict[Path, Page]) -> None:
+    """Every relative link leads to a file, and every anchor in one of our pages exists."""
+    for link in page.links:
+        url = urlsplit(link)
+        if url.scheme:
+            continue
+        target = (page.path.parent / unquote(url.path)).resolve() if url.path else page.path
+        assert target.exists(), f"{page.path.name}: {link}"
+        if url.fragment and target in pages:
+            assert url.fragment in pages[target].ids, f"{page.path.name}: {link}"
+
+
+@pytest.fixture(scope="module")
+def site(clone):
+    root, layout = clone
+    # as the notebook would have left it
+    report = layout.report("smoke", "tiny_run")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text("<!DOCTYPE html><title>x</title><p id=claim-decay-helps><p id=claim-decay-hurts>"
+                      "<p id=claim-only-on-paper>", encoding="utf-8")  # fmt: skip
+    index = build_site("smoke", layout, root)
+    return {path.resolve(): Page(path.resolve()) for path in [index, report, *index.parent.glob("runs/*.html")]}
+
+
+@pytest.fixture(scope="module")
+def index(site, clone):
+    return site[clone[1].index("smoke").resolve()]
+
+
+def test_pages_are_offline_and_their_links_lead_somewhere(site):
+    assert len(site) == 2 + 18
+    for page in site.values():
+        check_offline(page)
+        check_links(page, site)
+        assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_index_lists_all_replications_and_all_claims(index):
+    for name in ("tiny_run", "tiny_evidence", "tiny_never"):
+        assert name in index.ids
+        for claim in ("decay-helps", "decay-hurts", "only-on-paper"):
+            assert f"{name}-claim-{claim}" in index.ids
+    assert "Decay of 0.1 lowers the test error &lt;at the end&gt;." in index.text
+
+
+def row(index: Page, anchor: str) -> str:
+    return index.text.split(f'id="{anchor}"')[1].split("</tbody>")[0]
+
+
+def test_a_row_has_what_a_reader_needs(index):
+    text = row(index, "tiny_run-claim-decay-helps")
+    for part in ("15 -&gt; 10 %", "test error (fraction)", "reproduced", "smoke", "01234567", "at the small learning rate",
+                 "norm falls", "differs from the source", 'href="tiny_run.html#claim-decay-helps"', "replication.yaml#L"):  # fmt: skip
+        assert part in text, part
+    assert re.search(r"\u2212\d\.\d+ \[\u2212\d\.\d+, \u2212\d\.\d+\]", text)
+    assert "committed evidence" in row(index, "tiny_evidence-claim-decay-helps")
+    assert "not run" in row(index, "tiny_never-claim-decay-helps")
+
+
+def test_verdicts_are_counted_with_what_chance_would_give(index):
+    counts = dict(re.findall(r"<li><b>(\d+)</b><span class=\"verdict ([a-z-]+)\">", index.text))
+    assert {word: int(n) for n, word in counts.items()} == {
+        "reproduced": 2,
+        "not-run": 5,
+    } or "not-run" in counts.values()
+    assert re.search(
+        r"4 of 9 claims judged, 2 of them from committed evidence.*chance alone would give about 0\.\d+", index.text
+    )
+
+
+def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path):
+    from decaylab.files import Layout, read_json, write_json
+
+    root, layout = clone
+    other = Layout(layout.results, tmp_path / "reports")
+    verdicts = read_json(layout.verdicts("smoke", "tiny_run"))
+    old = read_json(layout.verdicts("smoke", "tiny_run"))
+    verdicts["claims"][0]["registered_before_runs"] = False
+    try:
+        write_json(layout.verdicts("smoke", "tiny_run"), verdicts)
+        page = Page(build_site("smoke", other, root))
+    finally:
+        write_json(layout.verdicts("smoke", "tiny_run"), old)
+    assert "Not registered before its runs" in row(page, "tiny_run-claim-decay-helps")
+    assert "Not registered before its runs" not in row(page, "tiny_run-claim-decay-hurts")
+
+
+def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
+    root, layout = clone
+    used = re.findall(r'href="(runs/[^"]+)"', site[layout.index("smoke").resolve()].text)
+    page = site[(layout.index("smoke").parent / used[0]).resolve()]
+    assert "../index.html#tiny_run-claim-decay-helps" in page.links
+    assert any(link.endswith("summary.json") for link in page.links)
+    assert any(link.endswith("metrics.parquet") for link in page.links)
+    assert f"decaylab train {page.path.stem} --scale smoke" in page.text
+    for part in ("optimizer.learning_rate", "An invented processor", "12.3 k", "predicted", "configured", "line "):
+        assert part in page.text, part
+    line = int(re.search(r"line (\d+)", page.text)[1])
+    yaml = replication_file(root, "tiny_run").read_text(encoding="utf-8").splitlines()
+    assert yaml[line - 1].strip().startswith("- id: decay-")
+
+
+def test_an_empty_clone_of_results_still_has_an_index(clone, tmp_path):
+    from decaylab.files import Layout
+
+    page = Page(build_site("laptop", Layout(tmp_path / "results", tmp_path / "reports"), clone[0]))
+    assert "2 of 9 claims judged" in page.text
