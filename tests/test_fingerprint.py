@@ -97,8 +97,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digest(path: Path, text: str) -> str:
     path.write_text(text)
-    module._tree.cache_clear()
-    module._digest.cache_clear()
+    for cached in (module._tree, module._digest, module._digest_of_all):
+        cached.cache_clear()
     return code_digest([path])
 
 

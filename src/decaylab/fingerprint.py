@@ -39,7 +39,12 @@ def fingerprint(spec: RunSpec) -> str:
 
 def code_digest(paths: Iterable[Path]) -> str:
     """Digest of Python files without comments and docstrings, and of the bytes of all others."""
-    lines = [f"{path.relative_to(PACKAGE).as_posix()} {_digest(path)}" for path in sorted(set(paths))]
+    return _digest_of_all(tuple(sorted(set(paths))))
+
+
+@functools.cache
+def _digest_of_all(paths: tuple[Path, ...]) -> str:
+    lines = [f"{path.relative_to(PACKAGE).as_posix()} {_digest(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -93,7 +93,7 @@ def _halve(members: list[tuple[str, PlannedRun]], limit: int, bit: int) -> list[
 
 
 def _bits(text: str) -> str:
-    return f"{int(hashlib.sha256(text.encode()).hexdigest(), 16):0256b}"
+    return f"{int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]):064b}"
 
 
 def _depth(spec: RunSpec) -> int:

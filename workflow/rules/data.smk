@@ -17,7 +17,7 @@ for name, keys in PLAN.data.items():
             meta=[PLAN.meta(key) for key in keys],
         log:
             f"logs/data/{name}.log",
-        retries: 2  # downloads
+        retries: 1  # downloads
         localrule: True
         conda:
             "../envs/decaylab.yaml"
