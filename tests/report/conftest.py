@@ -114,7 +114,7 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
             if spec.ema:
                 row |= {f"ema_{kind}_error": error + 0.01 for kind in kinds} | {"ema_train_loss": loss - 0.05}
             if "lost_updates" in spec.evaluation.probes:
-                row |= {"lost_updates": min(1, 0.2 + 0.7 * done - 0.1 * strength)}
+                row |= dict.fromkeys(("lost_updates", "lost_updates.mlp"), min(1, 0.2 + 0.7 * done - 0.1 * strength))
             if "attention" in spec.evaluation.probes:
                 row |= {"max_weight": 1 + done, "max_logit": 5 + 9 * done, "attention_logit": 3 + 20 * done}
         if step % logged == 0 or step == spec.steps:

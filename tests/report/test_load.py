@@ -85,7 +85,7 @@ def test_claims_come_from_here_then_from_evidence(clone):
     assert not any(run["link"] for run in elsewhere["runs"])
     paper = views("tiny_run")["only-on-paper"]
     assert paper["verdict"] == "not run"
-    assert "paper" in paper["reason"]
+    assert paper["reason"]
 
 
 def test_a_claim_edited_after_its_verdict_is_marked(clone, tmp_path):

@@ -1,3 +1,4 @@
+import ast
 import json
 from pathlib import Path
 
@@ -15,20 +16,19 @@ HEADLINES = ["bf16_divergence", "gpt2_ablation", "lm_bias_variance", "loss_stabi
 
 
 def run_cells(path: Path, **parameters: str) -> list[str]:
-    """The HTML of each code cell's last expression, run in this process: no kernel to wait for."""
+    """The value of each code cell's last expression, run in this process: no kernel to wait for."""
     namespace: dict = {}
     shown = []
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type != "code":
             continue
-        exec(compile(cell.source, path.name, "exec"), namespace)
-        if "parameters" in cell.metadata.get("tags", []):
+        tree = ast.parse(cell.source)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, path.name, "exec"), namespace)
+        if last is not None:
+            shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), namespace))
+        elif "parameters" in cell.metadata.get("tags", []):
             namespace |= parameters
-        else:
-            *_, last = cell.source.strip().split("\n\n\n")[-1:]
-            last = last[last.index("html.") if last.startswith("html.") else 0 :]
-            if last.startswith(("html.", "figures.")):
-                shown.append(eval(last, namespace))
     return shown
 
 
@@ -79,14 +79,13 @@ def small(clone, tmp_path):
     cells = [
         new_markdown_cell("# Title\n\nSome *text*, and a table:\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
         new_code_cell("\n".join(f'{name} = ""  # type: str' for name in notebook.PARAMETERS)),
-        new_code_cell(
-            'from decaylab.report.html import Html\nprint("a < b")\nHtml(f"<p id=x>{scale} {replication}</p>")'
-        ),
+        new_code_cell('from decaylab.report.html import Html\nprint("a < b")\nHtml(f"<p>{scale} {replication}</p>")'),
         new_code_cell("import os\nassert os.path.samefile(os.getcwd(), root)\n1 + 1"),
     ]
     cells[1].metadata["tags"] = ["parameters"]
     path = tmp_path / "small.ipynb"
-    nbformat.write(new_notebook(cells=cells), path)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
     return path
 
 
@@ -107,7 +106,7 @@ def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
     path = notebook.render("tiny_run", "smoke", layout, root, notebook=small)
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "reports/smoke/tiny_run.html"
-    assert "<p id=x>smoke tiny_run</p>" in text
+    assert "<p>smoke tiny_run</p>" in text
     assert "a &lt; b" in text
     assert text.count("<h1>") == 1
     assert "<h1>Tiny run</h1>" in text

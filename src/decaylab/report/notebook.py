@@ -77,6 +77,12 @@ def render(
 def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path) -> None:
     """Run a notebook with parameters. Raises InputError for parameters that it does not have, or has besides."""
     import papermill
+    from jupyter_client.manager import AsyncKernelManager
+
+    class LocalKernelManager(AsyncKernelManager):
+        """Talks to the kernel through sockets in the file system: no ports that two notebooks could race for."""
+
+        transport = "ipc"
 
     if not source.exists():
         raise InputError(f"{source}: no such notebook")
@@ -96,6 +102,7 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
         start_timeout=START_TIMEOUT,
         progress_bar=False,
         log_output=False,
+        kernel_manager_class=LocalKernelManager,
     )
 
 
