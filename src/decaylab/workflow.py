@@ -225,8 +225,8 @@ class Plan:
             stop(str(error))
 
     def texts(self, *names: str) -> str:
-        """Digest of the files in the folders of some replications: descriptions and evidence."""
-        folders = [replication_file(self.root, name).parent for name in names]
+        """Digest of the files of some replications, or of them all and the ledger: descriptions and evidence."""
+        folders = [replication_file(self.root, name).parent for name in names] or [self.root / "replications"]
         files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         return sha256_json(
             [[path.relative_to(self.root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]

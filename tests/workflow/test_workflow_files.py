@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
+REAL = ["scale=gpu", "images=cifar10", "text=openwebtext"]
+
+
 def snakemake(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--nolock", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -47,9 +50,9 @@ def test_there_is_one_target_for_each_replication(start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_can_be_planned(scale):
-    done = snakemake("-n", "--forceall", "--cores", "2", "--config", f"scale={scale}", "replications=all")
+@pytest.mark.parametrize("config", [*([f"scale={scale}"] for scale in SCALES), REAL])
+def test_every_scale_can_be_planned(config):
+    done = snakemake("-n", "--forceall", "--cores", "2", "--config", *config, "replications=all")
     assert done.returncode == 0, done.stderr
     for name in list_replications(ROOT):
         assert re.search(rf"^judge_{name} +1$", done.stdout + done.stderr, re.M)
@@ -95,6 +98,18 @@ def test_profiles_say_what_every_entry_is_for():
         assert isinstance(yaml.safe_load(path.read_text()), dict)
     assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 3
     assert yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())["resources"] == {"gpu": 1}
+
+
+def test_make_passes_its_variables_to_snakemake_and_names_the_index():
+    words = ["SCALE=smoke", "REPLICATIONS=all", "IMAGES=cifar10", "TEXT=a b.txt", "CORES=3"]
+    done = subprocess.run(["make", "-n", "report", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config = "--config scale='smoke' replications='all' images='cifar10' text='a b.txt'"
+    assert f"snakemake --cores 3 all {config}\n" in done.stdout
+    assert 'echo "reports/smoke/index.html"' in done.stdout.splitlines()[-1]
+    plain = subprocess.run(["make", "-n", "report"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert "snakemake --cores all all\n" in plain
+    assert "reports/laptop/index.html" in plain
 
 
 def test_nothing_that_changes_by_itself_stands_in_the_rules():

@@ -6,6 +6,8 @@ rule data:
     input:
         PLAN.metas(PLAN.chosen),
     localrule: True
+    message:
+        "Ready: all data sets"
 
 
 for name, keys in PLAN.data.items():

@@ -60,6 +60,8 @@ for name in PLAN.replications:
             html=PLAN.layout.report(PLAN.scale, name),
             shown=PLAN.layout.reports / PLAN.scale / ".shown" / name,
         localrule: True
+        message:
+            "Ready: {input.html}"
 
 
 rule index:
@@ -81,7 +83,7 @@ rule index:
         "../envs/decaylab.yaml"
     params:
         code=fingerprint.package_digest("analysis", "report"),
-        texts=PLAN.texts(*PLAN.replications),
+        texts=PLAN.texts(),
         options=PLAN.options("reports"),
     message:
         "Building the index"
