@@ -1,0 +1,71 @@
+"""The replications of this clone, and the example in docs/add-a-replication.md: every scale expands, every claim resolves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from decaylab.analysis.judge import check_claims
+from decaylab.replication import SCALES, expand, list_replications, load_replication, plan_runs, replication_file
+
+ROOT = Path(__file__).parents[1]
+HEADLINE = ["loss_stabilization", "lm_bias_variance", "bf16_divergence", "gpt2_ablation"]
+
+
+def _load(name):
+    return load_replication(replication_file(ROOT, name))
+
+
+@pytest.fixture
+def example(tmp_path):
+    text = (ROOT / "docs/add-a-replication.md").read_text(encoding="utf-8")
+    file = tmp_path / "momentum_and_decay/replication.yaml"
+    file.parent.mkdir()
+    file.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1], encoding="utf-8")
+    return load_replication(file)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", list_replications(ROOT))
+def test_every_claim_finds_its_runs(name, scale):
+    check_claims(_load(name), scale)
+
+
+@pytest.mark.parametrize("name", list_replications(ROOT))
+def test_arms_have_seeds_to_pair(name):
+    for scale in ("laptop", "gpu", "paper"):
+        seeds: dict[str, set[int]] = {}
+        for spec, _, _ in expand(_load(name), scale):
+            seeds.setdefault(spec.arm_id(), set()).add(spec.seed)
+        assert min(map(len, seeds.values())) >= 3, scale
+
+
+@pytest.mark.parametrize("name", list_replications(ROOT))
+def test_each_has_a_readme_and_a_notebook(name):
+    assert (ROOT / "replications" / name / "README.md").read_text(encoding="utf-8").startswith("# ")
+    assert (ROOT / "notebooks" / f"{name}.ipynb").is_file()
+
+
+def test_headline_replications():
+    assert [name for name in list_replications(ROOT) if _load(name).headline] == HEADLINE
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_gpt2_ablation_shares_runs_with_lm_bias_variance(scale):
+    runs = plan_runs([_load("lm_bias_variance"), _load("gpt2_ablation")], scale)
+    shared = [run.wanted for run in runs.values() if len(run.wanted) == 2]
+    assert shared
+    for wanted in shared:
+        (here,), (there,) = wanted["lm_bias_variance"], wanted["gpt2_ablation"]
+        assert there["grid"] == "factorial"
+        assert {key: here[key] for key in ("schedule", "weight_decay", "seed")} == {
+            key: there[key] for key in ("schedule", "weight_decay", "seed")
+        }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_documented_example_resolves(example, scale):
+    assert expand(example, scale)
+    check_claims(example, scale)
