@@ -1,4 +1,4 @@
-"""The replications of this clone, and the example in docs/add-a-replication.md: every scale expands, every claim resolves."""
+"""The replications of this clone and the documented example: every scale expands, every claim finds its runs."""
 
 from __future__ import annotations
 
