@@ -102,7 +102,7 @@ def test_a_bad_archive_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["plan", "nosuch"], "replication 'nosuch': unknown; expected all, headline or one of"),
+        (["plan", "nosuch"], "replication 'nosuch': unknown; expected one of all, headline"),
         (["plan", "--images", "nosuch.zip"], "images=nosuch.zip"),
         (["train", "no-such-run"], "no run 'no-such-run' at scale laptop"),
         (["train"], "give run ids, or --spec FILE --out DIR, or --missing"),

@@ -6,6 +6,7 @@ makes smaller. See docs/add-a-replication.md for a commented example of every ke
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,13 +318,22 @@ def select(root: Path, names: list[str] | str) -> list[Replication]:
     known = [load_replication(replication_file(root, name)) for name in list_replications(root)]
     for name in wanted:
         if name not in ("all", "headline") and name not in [rep.name for rep in known]:
-            names = ", ".join(rep.name for rep in known)
-            raise InputError(f"replication {name!r}: unknown; expected all, headline or one of {names}")
+            expected = ", ".join(["all", "headline", *(rep.name for rep in known)])
+            raise InputError(f"replication {name!r}: unknown; expected one of {expected}")
     return [rep for rep in known if "all" in wanted or rep.name in wanted or ("headline" in wanted and rep.headline)]
 
 
 def load_replication(path: Path) -> Replication:
     """Read and check one replication.yaml. Raises InputError naming file, line and key."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return _load(Path(path), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: Path, _modified: int, _size: int) -> Replication:
     value = load_yaml(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a mapping of keys")

@@ -5,6 +5,7 @@ Only names and digests are decided here (cheaply, without torch); `decaylab.data
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from decaylab.errors import InputError
-from decaylab.files import sha256_file, sha256_json
+from decaylab.files import read_json, sha256_file, sha256_json, write_json
 
 BUILTIN: dict[str, tuple[str, ...]] = {
     "images": ("procedural", "cifar10", "cifar100"),
@@ -61,7 +62,7 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
         paths += found
     if kind == "images" and len(paths) > 1:
         raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
-    digests = [digest(path) for path in paths]
+    digests = [_remembered_digest(path) for path in paths]
     return Choice(
         source="+".join(path.name for path in paths),
         sha256=digests[0] if len(digests) == 1 else sha256_json(digests),
@@ -97,6 +98,27 @@ def _find(part: str) -> list[Path]:
         if part and (found := sorted(glob.glob(str(base / part)))):
             return [Path(path) for path in found]
     return []
+
+
+def _remembered_digest(path: Path) -> str:
+    """The digest of a file, kept by its path, size and time: the workflow asks for it each time it is read.
+
+    What is unpacked is always checked against the content itself, so a wrong memory is found out.
+    """
+    if path.is_dir():
+        return digest(path)
+    memory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "decaylab" / "digests.json"
+    status = path.stat()
+    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    try:
+        known = read_json(memory)
+    except InputError:
+        known = {}
+    if key not in known:
+        known[key] = digest(path)
+        with contextlib.suppress(OSError):
+            write_json(memory, known)
+    return known[key]
 
 
 def digest(path: Path) -> str:
