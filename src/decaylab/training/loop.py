@@ -186,6 +186,7 @@ class _Training:
         spec = self.spec
         self.began = self.last_save = time.monotonic()
         self.save_cost = 0.0
+        self.model.train()
         if self.step == 0:
             self._evaluate()
             self._flush()
@@ -212,7 +213,6 @@ class _Training:
         set_learning_rate(self.optimizer, learning_rate)
         inputs, targets = self.data.batch(self.step)
         micro = spec.micro_batch_size or spec.batch_size
-        self.model.train()
         for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
             with self._autocast():
                 loss = self._loss(self.forward(part), part_targets) * (len(part) / len(inputs))
@@ -301,6 +301,7 @@ class _Training:
             with self._autocast():
                 values |= attention_logits(self.model, inputs[:64])
         self.recorder.record(self.step, values)
+        self.model.train()  # once here, since walking through all modules costs a twentieth of a small step
 
     def _losses(self, model: nn.Module, split: str, examples: int | None, prefix: str) -> dict[str, torch.Tensor]:
         model.eval()
