@@ -1,6 +1,6 @@
 # Everything a clone needs. `make help` lists the targets.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 WORKERS ?= 2
 
@@ -21,7 +21,7 @@ scale = $(or $(SCALE),$(shell sed -n 's/^scale: *//p' config/config.yaml))
 reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help env install report test lint format lock clean distclean
+.PHONY: help env install report test lint format lock readme clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ lock: env ## write requirements.lock after a change of pyproject.toml [UPGRADE=1
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) --extra report --extra images --extra text \
 		--extra workflow --extra dev pyproject.toml --output-file requirements.lock
+
+readme: env ## write the table and the figure of README.md from the evidence
+	@$(BIN)/python -m decaylab.report.readme
 
 clean: ## remove reports, logs and caches; results stay
 	@rm -rf "$(reports)" logs benchmarks/out .pytest_cache .ruff_cache .hypothesis

@@ -19,9 +19,9 @@ def test_evidence_has_arms_runs_and_the_verdict(lab):
     spec = expand(rep, "laptop")[0][0]
     lab.run(spec, final({"seed": 0}), texts={"completion": "Every effort"})
     path = collect(rep, "laptop", lab.layout, lab.root)
-    assert path == lab.root / "replications" / "tiny" / "evidence" / "laptop-nvidia-h200.json"
+    assert path == lab.root / "replications" / "tiny" / "evidence" / "laptop-procedural-nvidia-h200.json"
     (value,) = load_evidence(lab.root, "tiny")
-    assert value["file"] == "replications/tiny/evidence/laptop-nvidia-h200.json"
+    assert value["file"] == "replications/tiny/evidence/laptop-procedural-nvidia-h200.json"
     assert value["hardware"] == "NVIDIA H200"
     assert value["machines"] == [{"device": "cuda", "name": "NVIDIA H200", "cpu_count": 2}]
     assert value["versions"] == [{"torch": "2.15"}]
@@ -92,7 +92,7 @@ def test_machines_are_joined_in_the_name(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", final)
     lab.run(expand(rep, "laptop")[0][0], final({"seed": 0}), hardware={"name": "Xeon(R) Gold @ 2.1 GHz"})
-    assert collect(rep, "laptop", lab.layout, lab.root).name == "laptop-nvidia-h200-xeon-r-gold-2-1-ghz.json"
+    assert collect(rep, "laptop", lab.layout, lab.root).name == "laptop-procedural-nvidia-h200-xeon-r-gold-2-1-ghz.json"
 
 
 @pytest.mark.parametrize(("text", "name"), [("NVIDIA H200", "nvidia-h200"), ("../x", "x"), ("", "unknown")])

@@ -28,7 +28,7 @@ def folder(root: Path, name: str) -> Path:
 def collect(
     rep: Replication, scale: Scale, layout: Layout, root: Path, choices: dict[str, Choice] | None = None
 ) -> Path:
-    """Write evidence of the runs that exist to replications/<name>/evidence/<scale>-<hardware>.json.
+    """Write evidence of the runs that exist to replications/<name>/evidence/<scale>-<data>-<hardware>.json.
 
     Metrics of single parameter groups (`weight_norm.mlp`) are kept only where a claim reads them.
 
@@ -46,7 +46,8 @@ def collect(
     hardware = _distinct(hardware_name(run.summary) for run in runs)
     read = set(_metrics_read(rep.claims))
     names = sorted({name for run in runs for name in run.final if "." not in name or name in read})
-    path = folder(root, rep.name) / f"{scale}-{slug('-'.join(hardware))}.json"
+    sources = sorted({run.summary["spec"]["data"]["source"] for run in runs})
+    path = folder(root, rep.name) / f"{scale}-{slug('-'.join(sources))}-{slug('-'.join(hardware))}.json"
     write_json(
         path,
         {

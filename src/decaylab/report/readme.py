@@ -1,0 +1,84 @@
+"""The headline of README.md: a table and a figure, generated from committed evidence and never typed.
+
+`make readme` runs this module; a test checks that README.md says what the evidence says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from decaylab.errors import InputError
+from decaylab.files import atomic_path
+from decaylab.replication import find_root, select
+from decaylab.report.figures import claims_forest
+from decaylab.report.html import estimate, number
+from decaylab.report.load import read_evidence
+
+BEGIN, END = "<!-- headline:", "<!-- /headline -->"
+FIGURE = Path("docs/images/headline.png")
+
+
+def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(evidence file, claim) of every headline claim, from the largest scale at which each was judged."""
+    found = []
+    for rep in select(root, "headline"):
+        evidence = read_evidence(root, rep.name)
+        for claim in rep.claims:
+            for file in evidence:
+                judged = {item["claim"]: item for item in file["verdicts"]["claims"]}.get(claim.id)
+                if judged and judged["verdict"] != "not run":
+                    found.append((file, judged | {"replication": rep.name}))
+                    break
+    return found
+
+
+def table(rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """The claims as a Markdown table."""
+    lines = ["| claim | the source | ours [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
+    for file, claim in rows:
+        source = claim["source_value"]
+        said = number(source["value"]) if source.get("value") is not None else "no number"
+        ours = f"{estimate(claim['estimate'], claim['interval'])} {claim['unit']}"
+        name = f"[{claim['claim']}](replications/{claim['replication']})"
+        lines.append(f"| {name} | {said} | {ours} | {claim['n']} | **{claim['verdict']}**, {file['scale']} |")
+    return "\n".join(lines)
+
+
+def block(root: Path) -> str:
+    """What stands between the two marks of README.md."""
+    rows = headline_claims(root)
+    if not rows:
+        return ""
+    files = {file["file"]: file for file, _ in rows}
+    places = "; ".join(
+        sorted({f"{file['scale']} scale on {file['hardware']}, commit {file['commit']}" for file in files.values()})
+    )
+    return (
+        f"![Every claim with its interval, the side it claims, and the source's number]({FIGURE.as_posix()})\n\n"
+        f"{table(rows)}\n\n"
+        f"Measured at {places}. The source's number belongs to the paper's own scale. Each estimate is that of the\n"
+        "claim's first test; `decaylab evidence` filed the runs, and the report shows all tests and variants.\n"
+    )
+
+
+def write(root: Path) -> None:
+    """Replace the block of README.md and its figure. Raises InputError if the marks are gone."""
+    path = root / "README.md"
+    text = path.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise InputError(f"{path}: expected the marks {BEGIN} ... and {END}")
+    first = text.index("\n", text.index(BEGIN)) + 1
+    with atomic_path(path) as temporary:
+        temporary.write_text(text[:first] + block(root) + text[text.index(END) :], encoding="utf-8")
+    figure = claims_forest([claim for _, claim in headline_claims(root)])
+    if figure is not None:
+        with atomic_path(root / FIGURE) as temporary, matplotlib.rc_context({"savefig.facecolor": "white"}):
+            figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    write(find_root())

@@ -1,0 +1,31 @@
+"""README.md says what the evidence says, and only that."""
+
+from pathlib import Path
+
+import pytest
+
+from decaylab.errors import InputError
+from decaylab.report import readme
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_headline_is_that_of_the_evidence() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = text[text.index("\n", text.index(readme.BEGIN)) + 1 : text.index(readme.END)]
+    assert inside == readme.block(ROOT), "run `make readme`"
+    assert (ROOT / readme.FIGURE).stat().st_size > 10_000
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    import re
+
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_a_readme_without_its_marks_is_one_line(tmp_path) -> None:
+    (tmp_path / "README.md").write_text("nothing here")
+    with pytest.raises(InputError, match=r"README\.md: expected the marks"):
+        readme.write(tmp_path)
