@@ -1,0 +1,101 @@
+"""From a clone to the index: the four headline replications at smoke scale, as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from decaylab.files import Layout
+from decaylab.replication import plan_runs, select
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "config", "notebooks", "profiles", "replications", "src", "workflow")
+KEYS = {"claim", "verdict", "estimate", "interval", "n", "source_value", "scale", "claim_sha256", "run_ids"}
+
+
+def snakemake(folder: Path, *words: str) -> str:
+    """Everything that `snakemake --cores 2 WORDS --config scale=smoke` prints in `folder`, which it must end well."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words, "--config", "scale=smoke"]
+    # the copy's own code runs, not the one that is installed
+    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which `snakemake` ran."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "evidence"))
+        else:
+            shutil.copy(source, folder)
+    snakemake(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_every_claim_leads_from_its_page_to_its_runs(finished: Path) -> None:
+    reports, layout = finished / "reports" / "smoke", Layout(finished / "results")
+    index = (reports / "index.html").read_text(encoding="utf-8")
+    reps = select(finished, "headline")
+    assert [rep.name for rep in reps] == ["loss_stabilization", "lm_bias_variance", "bf16_divergence", "gpt2_ablation"]
+    runs = plan_runs(reps, "smoke")
+    for run_id, run in runs.items():
+        summary = json.loads(layout.summary(run_id).read_text(encoding="utf-8"))
+        assert summary["spec"] == run.spec.model_dump(mode="json", exclude_none=True) | {
+            "snapshots": list(run.spec.snapshots)
+        }
+        assert (reports / "runs" / f"{run_id}.html").exists()
+    for rep in reps:
+        assert f"{rep.name}.html" in index
+        verdicts = json.loads(layout.verdicts("smoke", rep.name).read_text(encoding="utf-8"))
+        assert [claim["claim"] for claim in verdicts["claims"]] == [claim.id for claim in rep.claims]
+        page = (reports / f"{rep.name}.html").read_text(encoding="utf-8")
+        for claim in verdicts["claims"]:
+            assert claim.keys() >= KEYS
+            assert claim["registered_before_runs"], "claims are registered before the first run"
+            assert set(claim["run_ids"]) <= set(runs)
+            assert claim["claim"] in page
+            assert claim["claim"] in index
+
+
+@pytest.mark.slow
+def test_a_second_call_has_nothing_to_do(finished: Path) -> None:
+    assert "Nothing to be done" in snakemake(finished, "all")
+    assert "Nothing to be done" in snakemake(finished, "bf16_divergence")
+
+
+@pytest.mark.slow
+def test_deleted_results_are_put_back_without_training(finished: Path) -> None:
+    layout = Layout(finished / "results")
+    before = {path: path.read_bytes() for path in (finished / "results" / "runs").glob("mlp-*/summary.json")}
+    assert before
+    for path in before:
+        shutil.rmtree(path.parent)
+    snakemake(finished, "loss_stabilization")
+    # a training would have another time in its summary
+    assert {path: path.read_bytes() for path in before} == before
+    assert layout.verdicts("smoke", "loss_stabilization").exists()
+
+
+@pytest.mark.slow
+def test_every_page_works_in_a_browser_without_a_network(finished: Path, browse) -> None:
+    pages = sorted((finished / "reports" / "smoke").glob("*.html"))
+    found = browse(pages)
+    assert len(found) == 5
+    for name, value in found.items():
+        assert name == "index.html" or len(value["figures"]) >= 3, name
+
+
+@pytest.mark.slow
+def test_snakemake_writes_its_own_report(finished: Path) -> None:
+    snakemake(finished, "all", "--report", "report.zip")
+    assert (finished / "report.zip").stat().st_size > 100_000
