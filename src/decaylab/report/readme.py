@@ -58,8 +58,9 @@ def block(root: Path) -> str:
         sorted({f"{file['scale']} scale on {file['hardware']}, commit {file['commit']}" for file in files.values()})
     )
     return (
-        f"![Every claim with its interval, the side it claims, and the source's number]({FIGURE.as_posix()})\n\n"
-        f"{table(rows)}\n\n"
+        f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
+        "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
+        f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}. The source's number belongs to the paper's own scale. Each estimate is that of the\n"
         "claim's first test; `decaylab evidence` filed the runs, and the report shows all tests and variants.\n"
     )
