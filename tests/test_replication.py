@@ -301,7 +301,7 @@ def test_replications_are_listed_by_row_and_selected_by_name(tmp_path):
     for words, names in (("all", ["zeta", "tiny"]), ("headline", ["zeta"]), ("tiny,zeta", ["zeta", "tiny"]), ("", [])):
         assert [rep.name for rep in select(tmp_path, words)] == names
     assert [rep.name for rep in select(tmp_path, ["tiny"])] == ["tiny"]
-    with pytest.raises(InputError, match="replication 'tinny': unknown; expected all, headline or one of zeta, tiny"):
+    with pytest.raises(InputError, match="replication 'tinny': unknown; expected one of all, headline, zeta, tiny"):
         select(tmp_path, "tinny")
 
 

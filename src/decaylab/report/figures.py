@@ -272,7 +272,8 @@ def training_curves(
             if drop is not None:
                 axes.axvline(drop, color=LIGHT["muted"], linewidth=1, linestyle=(0, (1, 1.5)))
             axes.set_xlabel(label(x))
-            axes.set_ylabel(unit.format(label(metric)))
+            lines = unit.format(label(metric)).split("\n")
+            axes.set_ylabel("\n".join(textwrap.fill(line, 32) for line in lines))  # no longer than a panel is high
             if panel != "metric":
                 axes.set_title(_level(panel, key))
     handles = [
