@@ -188,10 +188,11 @@ def train(
     from decaylab.training.runner import deadline, in_order, train_all
 
     stop = deadline(minutes)
-    options = Options(device=device, threads=threads, choices=choices, stop=stop)
+    predict = Pricer(layout, device, threads).seconds
+    options = Options(device=device, threads=threads, choices=choices, stop=stop, predict=predict)
     specs = in_order(wanted, planned)
     try:
-        finished = train_all(specs, layout, options, Pricer(layout, device, threads).known_seconds)
+        finished = train_all(specs, layout, options)
     except Interrupted as reason:
         if not stop():
             raise

@@ -25,7 +25,7 @@ from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.optimizers import build_optimizer
 from decaylab.spec import RunSpec
-from decaylab.training.loop import AUTOCAST, _Training, resolve_device
+from decaylab.training.loop import AUTOCAST, cross_entropy, resolve_device
 from decaylab.training.provenance import hardware, versions
 
 VOCABULARY = {"bytes": 256, "gpt2": 50257}
@@ -124,7 +124,7 @@ def _shape(model_spec: Any, image_size: int, classes: int, batch_size: int, micr
     counter, launches = FlopCounterMode(display=False), _Launches()
     with counter, launches:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = _Training._loss(model(inputs), targets)
+            loss = cross_entropy(model(inputs), targets)
         forward = counter.get_total_flops()
         loss.backward()
     return Shape(
@@ -169,22 +169,18 @@ class Pricer:
     def price(self, spec: RunSpec) -> Price:
         shape = shape_of(spec)
         examples = evaluated_examples(spec)
-        flops = spec.steps * shape.step_flops + examples * shape.example_flops
-        step, example = self._seconds(spec, shape)
         return Price(
-            flops=flops,
-            predicted_seconds=FIXED_SECONDS + spec.steps * step + examples * example,
+            flops=spec.steps * shape.step_flops + examples * shape.example_flops,
+            predicted_seconds=self.seconds(spec),
             memory_bytes=_memory(spec, shape),
             disk_bytes=_disk(spec, shape),
             gpu_seconds={gpu.name: _gpu_seconds(gpu, spec, shape, examples) for gpu in GPUS},
         )
 
-    def known_seconds(self, spec: RunSpec) -> float | None:
-        """The prediction if this machine was calibrated for the spec's shape already, else None."""
-        timing = self.known.get(self._key(spec))
-        if timing is None:
-            return None
-        return FIXED_SECONDS + spec.steps * timing["step"] + evaluated_examples(spec) * timing["example"]
+    def seconds(self, spec: RunSpec) -> float:
+        """What the run will take on this machine; times a few of its steps where that was never done."""
+        step, example = self._seconds(spec, shape_of(spec))
+        return FIXED_SECONDS + spec.steps * step + evaluated_examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
         shape = {
@@ -252,7 +248,7 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
 
     def step() -> None:
         for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
-            _Training._loss(forward(part), part_targets).backward()
+            cross_entropy(forward(part), part_targets).backward()
         if spec.gradient_clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
         penalty = decay.loss_penalty(plain)

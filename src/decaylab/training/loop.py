@@ -55,8 +55,8 @@ class Options:
     """called after evaluations with run id, step, steps, newest values, seconds left"""
     compile: bool | None = None
     """torch.compile; None compiles on a GPU"""
-    predicted_seconds: float | None = None
-    """what `decaylab plan` foretold, kept beside what it took"""
+    predict: Callable[[RunSpec], float] | None = None
+    """foretells seconds, to be kept beside what the run took; asked only if it is trained"""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -120,10 +120,17 @@ def _publish(spec: RunSpec, layout: Layout) -> None:
             place.write_bytes(record.read_bytes())
 
 
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean loss in nats, in float32 whatever the logits are: [..., classes] and int64 [...] -> 0-d."""
+    return functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
+
+
 class _Training:
     def __init__(self, spec: RunSpec, layout: Layout, options: Options, key: dict[str, str]) -> None:
         self.spec, self.layout, self.options, self.key = spec, layout, options, key
         check_probes(spec.evaluation.probes)
+        # before anything draws random numbers: it may train a few steps of the same shape
+        self.predicted_seconds = options.predict(spec) if options.predict else None
         self.device = resolve_device(options.device)
         self.checkpoint_path = layout.state(spec.run_id) / "checkpoint.pt"
         if self.device.type == "cpu":
@@ -215,7 +222,7 @@ class _Training:
         micro = spec.micro_batch_size or spec.batch_size
         for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
             with self._autocast():
-                loss = self._loss(self.forward(part), part_targets) * (len(part) / len(inputs))
+                loss = cross_entropy(self.forward(part), part_targets) * (len(part) / len(inputs))
             self.scaler.scale(loss).backward()
             self.loss_sum += loss.detach()
         self.loss_count += 1
@@ -271,11 +278,6 @@ class _Training:
         dtype = AUTOCAST.get(self.spec.precision)
         return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
 
-    @staticmethod
-    def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy in nats, in float32 whatever the logits are."""
-        return functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
-
     # -- measuring -----------------------------------------------------------------------------------------
 
     def _splits(self) -> Iterator[tuple[str, int | None]]:
@@ -311,7 +313,7 @@ class _Training:
         for inputs, targets in self.data.evaluation(split, examples):
             with self._autocast():
                 logits = model(inputs)
-            loss += self._loss(logits, targets).double() * targets.numel()
+            loss += cross_entropy(logits, targets).double() * targets.numel()
             wrong += (logits.argmax(-1) != targets).sum()
             count += targets.numel()
         return {f"{prefix}{split}_loss": loss / count, f"{prefix}{split}_error": wrong / count}
@@ -403,7 +405,7 @@ class _Training:
             "code": self.key["code"],
             "versions": versions(),
             "hardware": hardware(self.device),
-            "predicted_seconds": self.options.predicted_seconds,
+            "predicted_seconds": self.predicted_seconds,
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "parameters": sum(p.numel() for p in self.parameters),
         }

@@ -42,9 +42,7 @@ def in_order(specs: list[RunSpec], planned: dict[str, PlannedRun]) -> list[RunSp
     return list(ordered.values())
 
 
-def train_all(
-    specs: list[RunSpec], layout: Layout, options: Options, predict: Callable[[RunSpec], float | None]
-) -> int:
+def train_all(specs: list[RunSpec], layout: Layout, options: Options) -> int:
     """Train every run of the list; returns how many are finished.
 
     Raises:
@@ -59,11 +57,7 @@ def train_all(
         for number, spec in enumerate(specs):
             if asked():
                 raise Interrupted(f"stopped before {spec.run_id}: {number} of {len(specs)} runs are finished")
-            train(
-                spec,
-                layout,
-                replace(options, stop=asked, progress=progress(number), predicted_seconds=predict(spec)),
-            )
+            train(spec, layout, replace(options, stop=asked, progress=progress(number)))
     return len(specs)
 
 
