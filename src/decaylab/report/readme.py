@@ -13,20 +13,29 @@ import matplotlib
 
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import find_root, select
+from decaylab.replication import SCALES, find_root, select
 from decaylab.report.figures import claims_forest
 from decaylab.report.html import estimate, number
 from decaylab.report.load import read_evidence
+from decaylab.sources import BUILTIN
 
 BEGIN, END = "<!-- headline:", "<!-- /headline -->"
 FIGURE = Path("docs/images/headline.png")
 
 
 def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(evidence file, claim) of every headline claim, from the largest scale at which each was judged."""
+    """(evidence file, claim) of every headline claim, from the largest scale at which each was judged.
+
+    At equal scale, built-in data come first: what a reader's own `make report` will show.
+    """
+
+    def rank(file: dict[str, Any]) -> tuple[int, bool]:
+        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
+        return -SCALES.index(file["scale"]), own
+
     found = []
     for rep in select(root, "headline"):
-        evidence = read_evidence(root, rep.name)
+        evidence = sorted(read_evidence(root, rep.name), key=rank)
         for claim in rep.claims:
             for file in evidence:
                 judged = {item["claim"]: item for item in file["verdicts"]["claims"]}.get(claim.id)
@@ -54,6 +63,7 @@ def block(root: Path) -> str:
     if not rows:
         return ""
     files = {file["file"]: file for file, _ in rows}
+    data = sorted({item["source"] for file in files.values() for item in file["data"]})
     places = "; ".join(
         sorted({f"{file['scale']} scale on {file['hardware']}, commit {file['commit']}" for file in files.values()})
     )
@@ -61,7 +71,7 @@ def block(root: Path) -> str:
         f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
-        f"Measured at {places}. The source's number belongs to the paper's own scale. Each estimate is that of the\n"
+        f"Measured at {places}, with data {', '.join(data)}. The source's number belongs to the paper's own scale. Each estimate is that of the\n"
         "claim's first test; `decaylab evidence` filed the runs, and the report shows all tests and variants.\n"
     )
 
