@@ -71,8 +71,9 @@ def block(root: Path) -> str:
         f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
-        f"Measured at {places}, with data {', '.join(data)}. The source's number belongs to the paper's own scale. Each estimate is that of the\n"
-        "claim's first test; `decaylab evidence` filed the runs, and the report shows all tests and variants.\n"
+        f"Measured at {places}, with data {', '.join(data)}. The source's number belongs to the\n"
+        "paper's own scale. Each estimate is that of the claim's first test; `decaylab evidence` filed the runs, and the\n"
+        "report shows all tests and variants.\n"
     )
 
 
