@@ -72,8 +72,8 @@ def block(root: Path) -> str:
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}, with data {', '.join(data)}. The source's number belongs to the\n"
-        "paper's own scale. Each estimate is that of the claim's first test; `decaylab evidence` filed the runs, and the\n"
-        "report shows all tests and variants.\n"
+        "paper's own scale. Each estimate is that of the claim's first test; the report shows all tests and\n"
+        "variants, and `decaylab evidence` filed the runs.\n"
     )
 
 
