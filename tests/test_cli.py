@@ -158,6 +158,7 @@ def test_train_a_spec_by_hand(tmp_path, monkeypatch, capsys) -> None:
     summary = json.loads(Path(out.strip()).read_text())
     assert summary["steps_done"] == 4
     assert summary["predicted_seconds"] > 0
+    assert summary["flops"] > 0
 
 
 def test_plan_prices_every_run(tmp_path, monkeypatch, capsys) -> None:

@@ -188,8 +188,8 @@ def train(
     from decaylab.training.runner import deadline, in_order, train_all
 
     stop = deadline(minutes)
-    predict = Pricer(layout, device, threads).seconds
-    options = Options(device=device, threads=threads, choices=choices, stop=stop, predict=predict)
+    price = Pricer(layout, device, threads).price
+    options = Options(device=device, threads=threads, choices=choices, stop=stop, price=price)
     specs = in_order(wanted, planned)
     try:
         finished = train_all(specs, layout, options)

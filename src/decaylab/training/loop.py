@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -42,6 +42,13 @@ CHECKPOINT_SECONDS = 5.0
 """least time between checkpoints; longer where saving takes more than one hundredth of it"""
 
 
+class Price(Protocol):
+    """What a run will cost; see decaylab.training.cost, which decides no number and is not imported here."""
+
+    flops: float
+    predicted_seconds: float
+
+
 @dataclass
 class Options:
     """How to run, as opposed to what: nothing here is part of a run's identity."""
@@ -55,8 +62,8 @@ class Options:
     """called after evaluations with run id, step, steps, newest values, seconds left"""
     compile: bool | None = None
     """torch.compile; None compiles on a GPU"""
-    predict: Callable[[RunSpec], float] | None = None
-    """foretells seconds, to be kept beside what the run took; asked only if it is trained"""
+    price: Callable[[RunSpec], Price] | None = None
+    """foretells the cost, to be kept beside what the run took; asked only if it is trained"""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -130,7 +137,7 @@ class _Training:
         self.spec, self.layout, self.options, self.key = spec, layout, options, key
         check_probes(spec.evaluation.probes)
         # before anything draws random numbers: it may train a few steps of the same shape
-        self.predicted_seconds = options.predict(spec) if options.predict else None
+        self.price = options.price(spec) if options.price else None
         self.device = resolve_device(options.device)
         self.checkpoint_path = layout.state(spec.run_id) / "checkpoint.pt"
         if self.device.type == "cpu":
@@ -405,7 +412,8 @@ class _Training:
             "code": self.key["code"],
             "versions": versions(),
             "hardware": hardware(self.device),
-            "predicted_seconds": self.predicted_seconds,
+            "flops": self.price.flops if self.price else None,
+            "predicted_seconds": self.price.predicted_seconds if self.price else None,
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "parameters": sum(p.numel() for p in self.parameters),
         }
