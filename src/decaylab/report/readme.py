@@ -64,16 +64,15 @@ def block(root: Path) -> str:
         return ""
     files = {file["file"]: file for file, _ in rows}
     data = sorted({item["source"] for file in files.values() for item in file["data"]})
-    places = "; ".join(
-        sorted({f"{file['scale']} scale on {file['hardware']}, commit {file['commit']}" for file in files.values()})
-    )
+    commits = sorted({commit for _, claim in rows for commit in claim["commits"]})
+    places = "; ".join(sorted({f"{file['scale']} scale on {file['hardware']}" for file in files.values()}))
     return (
         f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
-        f"Measured at {places}, with data {', '.join(data)}. The source's number belongs to the\n"
-        "paper's own scale. Each estimate is that of the claim's first test; the report shows all tests and\n"
-        "variants, and `decaylab evidence` filed the runs.\n"
+        f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
+        "The source's number belongs to the paper's own scale. Each estimate is that of the claim's first test; the\n"
+        "report shows all tests and variants, and `decaylab evidence` filed the runs.\n"
     )
 
 
