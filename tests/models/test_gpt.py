@@ -147,14 +147,14 @@ def test_each_dropout_is_connected(place):
     """With certain dropout of one part, what remains is what that part does not reach."""
     module, tokens = build(), torch.tensor([[1, 2, 3]])
     block = module.blocks[0]
-    x = torch.randn(1, 3, 8, dtype=torch.float64)
+    x = torch.randn(3, 8, dtype=torch.float64)
     if place == "embedding":
         module.dropout = 1.0
         other = torch.tensor([[4, 5, 6]])
         torch.testing.assert_close(module(tokens), module(other))
     elif place == "attention":
         block.attention.dropout = 1.0
-        assert not block.attention(x).any()
+        assert not block.attention(x, 3).any()
     else:
         block.mlp.dropout = 1.0
         assert not block.mlp(x).any()

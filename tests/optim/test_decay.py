@@ -24,7 +24,7 @@ def weights(dtype=torch.float32, scale=1.0, seed=0, sizes=SIZES):
 
 
 def optimizer_of(parameters, make, **options):
-    return make([{"params": [weight], "group": group} for group, weight in parameters.items()], **options)
+    return make([{"params": list(parameters.values()), "groups": list(parameters)}], **options)
 
 
 def set_gradients(parameters, seed):
@@ -56,9 +56,10 @@ def trajectory(make, decay, steps=60, dtype=torch.float32, sizes=SIZES, **option
 def torch_trajectory(make, weight_decay, steps=60, dtype=torch.float32, sizes=SIZES, multipliers=None, **options):
     """Weights after `steps` updates with torch's decay."""
     parameters = weights(dtype, sizes=sizes)
-    optimizer = optimizer_of(parameters, make, lr=1.0, **options)
-    for group in optimizer.param_groups:
-        group["weight_decay"] = weight_decay * (multipliers or {}).get(group["group"], 1.0)
+    factors = multipliers or {}
+    decays = {group: weight_decay * factors.get(group, 1.0) for group in parameters}
+    rules = [{"params": [weight], "weight_decay": decays[group]} for group, weight in parameters.items()]
+    optimizer = make(rules, lr=1.0, **options)
     for step in range(steps):
         set_gradients(parameters, step)
         for group in optimizer.param_groups:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from decaylab.optim.flat import FlatParameters
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, last_update, next_directions
 from decaylab.optim.optimizers import set_learning_rate as set_rate
 from decaylab.spec import SGD, AdamW, parse_spec
@@ -37,13 +38,16 @@ def small_model():
     return nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
 
 
+def groups_of(model):
+    return FlatParameters(model, GROUPS_OF).groups
+
+
 @pytest.mark.parametrize("chosen", OPTIMIZERS, ids=NAMES)
 def test_groups_and_hyperparameters(chosen):
-    model = small_model()
-    model[1].bias.requires_grad_(False)
-    optimizer = build_optimizer(spec_with(chosen), model, GROUPS_OF)
+    vectors = groups_of(small_model())
+    optimizer = build_optimizer(spec_with(chosen), vectors)
     assert list(grouped_parameters(optimizer)) == ["mlp", "bias", "head"]
-    assert [p is q for p, q in zip(grouped_parameters(optimizer)["bias"], [model[0].bias], strict=True)] == [True]
+    assert all(grouped_parameters(optimizer)[group][0] is vector for group, vector in vectors.items())
     for group in optimizer.param_groups:
         assert group["weight_decay"] == 0
         assert group["lr"] == chosen.learning_rate
@@ -62,9 +66,9 @@ def test_groups_and_hyperparameters(chosen):
 @pytest.mark.parametrize("chosen", OPTIMIZERS, ids=NAMES)
 @pytest.mark.filterwarnings("error")
 def test_directions_and_updates_equal_what_the_weights_did(chosen):
-    model = small_model().double()
-    optimizer = build_optimizer(spec_with(chosen), model, GROUPS_OF)
-    parameters = list(model.parameters())
+    vectors = groups_of(small_model().double())
+    optimizer = build_optimizer(spec_with(chosen), vectors)
+    parameters = list(vectors.values())
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         for parameter in parameters:
@@ -82,9 +86,11 @@ def test_directions_and_updates_equal_what_the_weights_did(chosen):
 
 
 def test_directions_where_one_parameter_joins_late():
-    model = small_model()
-    optimizer = build_optimizer(spec_with(AdamW(learning_rate=0.01)), model, GROUPS_OF)
-    first, second = model[0].weight, model[1].weight
+    vectors = groups_of(small_model())
+    optimizer = build_optimizer(spec_with(AdamW(learning_rate=0.01)), vectors)
+    first, second = vectors["mlp"], vectors["head"]
+    for vector in vectors.values():
+        vector.grad = None
     first.grad = torch.ones_like(first)
     optimizer.step()
     first.grad, second.grad = torch.full_like(first, -0.5), torch.full_like(second, -0.5)
@@ -94,6 +100,7 @@ def test_directions_where_one_parameter_joins_late():
 
 def test_no_update_before_the_first_step():
     for chosen in (OPTIMIZERS[0], OPTIMIZERS[-1]):
-        model = small_model()
-        optimizer = build_optimizer(spec_with(chosen), model, GROUPS_OF)
-        assert last_update(optimizer, model[0].weight) is None
+        vectors = groups_of(small_model())
+        optimizer = build_optimizer(spec_with(chosen), vectors)
+        vectors["mlp"].grad = None
+        assert last_update(optimizer, vectors["mlp"]) is None

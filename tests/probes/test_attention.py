@@ -30,15 +30,16 @@ def tokens() -> torch.Tensor:
 def by_hand(model: nn.Module, tokens: torch.Tensor) -> float:
     """Largest attention logit by stepping through the blocks, each pair of positions on its own."""
     model.eval()
-    x = model.token_embedding(tokens) + model.position_embedding.weight[: tokens.shape[1]]
+    length = tokens.shape[1]
+    x = (model.token_embedding(tokens) + model.position_embedding.weight[:length]).flatten(0, 1)
     largest = 0.0
     for block in model.blocks:
-        query, key, _ = block.attention.query_key_value(block.norm1(x))
-        for here in range(tokens.shape[1]):
+        query, key, _ = block.attention.query_key_value(block.norm1(x), length)
+        for here in range(length):
             for there in range(here + 1):
                 logits = (query[:, :, here] * key[:, :, there]).sum(-1) / math.sqrt(4)
                 largest = max(largest, float(logits.detach().abs().max()))
-        x = block(x)
+        x = block(x, length)
     return largest
 
 

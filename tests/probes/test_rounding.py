@@ -12,7 +12,7 @@ from decaylab.spec import Decay
 
 
 def optimizer_of(parameters, make, **options):
-    return make([{"params": [weight], "group": group} for group, weight in parameters.items()], **options)
+    return make([{"params": list(parameters.values()), "groups": list(parameters)}], **options)
 
 
 def loses(weight: float, change: float) -> bool:

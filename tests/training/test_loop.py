@@ -315,14 +315,19 @@ def test_a_step_never_waits_for_the_device(layout: Layout, monkeypatch: pytest.M
         fetches["step"] += fetches["inside"]
         return plain(tensor)
 
-    train_step = loop._Training._train_step
+    backward, update = loop._Loop._backward, loop._Member.update
 
-    def watched(self: Any) -> None:
-        fetches["inside"] = True
-        train_step(self)
-        fetches["inside"] = False
+    def watched(method: Any) -> Any:
+        def inner(*arguments: Any) -> Any:
+            fetches["inside"] = True
+            result = method(*arguments)
+            fetches["inside"] = False
+            return result
+
+        return inner
 
     monkeypatch.setattr(torch.Tensor, "item", counted)
-    monkeypatch.setattr(loop._Training, "_train_step", watched)
+    monkeypatch.setattr(loop._Loop, "_backward", watched(backward))
+    monkeypatch.setattr(loop._Member, "update", watched(update))
     train(spec(TEXT, seed=21, steps=20), layout)
     assert fetches["step"] == 0

@@ -19,6 +19,11 @@ from decaylab.errors import InputError
 _STD = 0.02
 
 
+def dropped(x: Tensor, probability: float, training: bool) -> Tensor:
+    """F.dropout, at no cost where nothing is dropped."""
+    return F.dropout(x, probability, training) if probability else x
+
+
 class HeadNorm(nn.RMSNorm):
     """RMS norm in its weights' precision; autocast on a CPU would mix two."""
 
@@ -27,7 +32,7 @@ class HeadNorm(nn.RMSNorm):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention: [B, T, width] -> the same."""
+    """Causal multi-head self-attention: B sequences of T positions, one row each, [B T, width] -> the same."""
 
     role = "attention"
     """for parameter groups and probes"""
@@ -42,22 +47,24 @@ class Attention(nn.Module):
         self.query_norm = HeadNorm(size, eps=1e-5) if model.qk_norm else None
         self.key_norm = HeadNorm(size, eps=1e-5) if model.qk_norm else None
 
-    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def query_key_value(self, x: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Three tensors [B, heads, T, width / heads]; attention logits are query . key / sqrt(width / heads)."""
-        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        parts = self.qkv(x).view(-1, length, 3, self.heads, x.shape[1] // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
 
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.query_key_value(x)
+    def forward(self, x: Tensor, length: int) -> Tensor:
+        """`length` is T."""
+        query, key, value = self.query_key_value(x, length)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
-        return F.dropout(self.output(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        return dropped(self.output(mixed.transpose(1, 2).reshape(x.shape)), self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with GELU, four times as wide inside: [B, T, width] -> the same."""
+    """Two linear layers with GELU, four times as wide inside: [B T, width] -> the same."""
 
     def __init__(self, model: spec.GPT):
         super().__init__()
@@ -66,7 +73,7 @@ class FeedForward(nn.Module):
         self.dropout = model.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(self.output(F.gelu(self.input(x))), self.dropout, self.training)
+        return dropped(self.output(F.gelu(self.input(x))), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -77,8 +84,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(model.width, bias=model.bias)
         self.mlp = FeedForward(model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, length: int) -> Tensor:
+        x = x + self.attention(self.norm1(x), length)
         return x + self.mlp(self.norm2(x))
 
 
@@ -115,10 +122,11 @@ class GPT(nn.Module):
         if length > self.context_length:
             raise ValueError(f"{length} tokens are more than the context of {self.context_length}")
         x = self.token_embedding(tokens) + self.position_embedding.weight[:length]
-        x = F.dropout(x, self.dropout, self.training)
+        # one row a position: products of matrices cost less than those of three dimensions, most of all backward
+        x = dropped(x.flatten(0, 1), self.dropout, self.training)
         for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
+            x = block(x, length)
+        return self.head(self.norm(x)).view(*tokens.shape, -1)
 
     @torch.no_grad()
     def generate(

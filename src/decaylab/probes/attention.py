@@ -33,8 +33,8 @@ def attention_logits(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """
     largest: list[Tensor] = []
 
-    def watch(module: Any, arguments: tuple[Tensor, ...]) -> None:
-        query, key, _ = module.query_key_value(arguments[0])
+    def watch(module: Any, arguments: tuple[Any, ...]) -> None:
+        query, key, _ = module.query_key_value(*arguments)
         with torch.autocast(query.device.type, enabled=False):
             largest.append(_largest_logit(query.float(), key.float()))
 

@@ -36,7 +36,8 @@ def effective_learning_rate(optimizer: Literal["sgd", "adamw"], learning_rate: f
 def _norms(name: str, groups: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     tensors = [tensor for members in groups.values() for tensor in members]
     # one launch for all; bfloat16 norms would keep three digits
-    norms = torch.stack(torch._foreach_norm(tensors, 2, dtype=torch.float32))
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    norms = torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype))
     result = {name: torch.linalg.vector_norm(norms)}
     parts = norms.split([len(members) for members in groups.values()])
     return result | {

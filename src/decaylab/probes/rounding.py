@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from decaylab.optim.decay import WeightDecay
-from decaylab.optim.optimizers import last_update
+from decaylab.optim.optimizers import grouped_parameters, last_update
 
 
 def intended_updates(
@@ -20,10 +20,9 @@ def intended_updates(
     It comes from the optimizer's state, not from the stored weights, which are already rounded; decay is taken
     of the weights as they are now.
     """
-    for param_group in optimizer.param_groups:
-        group = param_group["group"]
+    for group, parameters in grouped_parameters(optimizer).items():
         shrink = decay.shrink(group, step, learning_rate)
-        for parameter in param_group["params"]:
+        for parameter in parameters:
             update = last_update(optimizer, parameter)
             if update is None:
                 continue

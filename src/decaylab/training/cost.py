@@ -21,11 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, sha256_json, write_json
-from decaylab.models import build_model, parameter_groups
-from decaylab.optim.decay import WeightDecay
-from decaylab.optim.optimizers import build_optimizer
+from decaylab.models import build_model
 from decaylab.spec import RunSpec
-from decaylab.training.loop import AUTOCAST, cross_entropy, resolve_device
+from decaylab.training.learner import Learner, cross_entropy
+from decaylab.training.loop import resolve_device
 from decaylab.training.provenance import hardware, versions
 
 VOCABULARY = {"bytes": 256, "gpt2": 50257}
@@ -227,43 +226,22 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
     """Time a few training steps and forward passes of this shape on random data."""
     if device.type == "cpu":
         torch.set_num_threads(threads)
-    size = spec.data.image_size if spec.data.kind == "images" else None
-    model = build_model(spec.model, classes=_classes(spec), image_size=size, seed=0).to(device)
-    if spec.precision == "bfloat16_weights":
-        model.to(torch.bfloat16)
+    learner = Learner(spec, _classes(spec), device)
+    size = spec.data.image_size if spec.data.kind == "images" else 0
     inputs, targets = (t.to(device) for t in _random_batch(spec.model, size, _classes(spec), spec.batch_size))
     if size:
-        model.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    optimizer = build_optimizer(spec, model, parameter_groups(model))
-    decay = WeightDecay(spec.decay, optimizer, spec.optimizer.learning_rate, spec.steps)
-    plain = next(step for step in range(100) if step not in decay.measured_steps)
-    average = [p.detach().float().clone() for p in model.parameters()] if spec.ema else []
-    dtype = AUTOCAST.get(spec.precision)
-    micro = spec.micro_batch_size or spec.batch_size
-
-    def forward(part: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return model(part)
+    plain = next(step for step in range(100) if step not in learner.decay.measured_steps)
 
     def step() -> None:
-        for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
-            cross_entropy(forward(part), part_targets).backward()
-        if spec.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-        penalty = decay.loss_penalty(plain)
-        if penalty is not None:
-            penalty.backward()
-        decay.before_step(plain, spec.optimizer.learning_rate)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if average:
-            torch._foreach_lerp_(average, [p.detach().float() for p in model.parameters()], 0.001)
+        learner.backward((inputs, targets))
+        learner.update(plain, logged=False)
 
     seconds = _clock(step, device)
-    model.eval()
-    with torch.no_grad():
-        example = _clock(lambda: forward(inputs[:micro]), device) / min(micro, len(inputs))
+    learner.model.eval()
+    micro = spec.micro_batch_size or spec.batch_size
+    with torch.no_grad(), learner.autocast():
+        example = _clock(lambda: learner.model(inputs[:micro]), device) / micro
     return seconds, example
 
 

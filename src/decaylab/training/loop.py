@@ -7,39 +7,34 @@ On a CPU a run that was killed and started again gives the same numbers to the l
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from decaylab.data import Dataset, load
 from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout, read_json, sha256_json, write_json
 from decaylab.fingerprint import fingerprint
-from decaylab.models import build_model, parameter_groups
-from decaylab.optim.decay import WeightDecay
-from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
-from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes import check_probes
-from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_checkpoint, load_snapshot, run_lock, save_checkpoint, save_snapshot
+from decaylab.training.learner import Batch, Learner, Stack, cross_entropy
 from decaylab.training.provenance import commit, hardware, peak_memory_bytes, versions
 from decaylab.training.recorder import Recorder, divergence_step
 
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECKPOINT_SECONDS = 5.0
 """least time between checkpoints; longer where saving takes more than one hundredth of it"""
+
+Compile = Literal["auto", "off", "on", "graphs"]
 
 
 class Price(Protocol):
@@ -60,8 +55,8 @@ class Options:
     """asked once a step; True saves the state and raises Interrupted"""
     progress: Callable[[str, int, int, dict[str, float], float], None] = lambda *_: None
     """called after evaluations with run id, step, steps, newest values, seconds left"""
-    compile: bool | None = None
-    """torch.compile; None compiles on a GPU"""
+    compile: Compile = "auto"
+    """torch.compile: `auto` is `graphs` on a GPU and `off` on a CPU; `graphs` compiles into CUDA graphs"""
     price: Callable[[RunSpec], Price] | None = None
     """foretells the cost, to be kept beside what the run took; asked only if it is trained"""
 
@@ -85,15 +80,34 @@ def train(spec: RunSpec, layout: Layout, options: Options | None = None) -> dict
         InputError: the data or the snapshot it starts from are missing or damaged.
         Interrupted: `options.stop` asked to; the state is saved.
     """
+    return train_together([spec], layout, options)[0]
+
+
+def train_together(specs: Sequence[RunSpec], layout: Layout, options: Options | None = None) -> list[dict[str, Any]]:
+    """`train` for several runs that `stackable` gives one key, step by step in one pass; returns their summaries.
+
+    Numbers equal those of runs trained alone up to rounding, and to the last bit those of the same runs together.
+    """
     options = options or Options()
-    state = layout.state(spec.run_id)
-    with run_lock(state):
-        key = {"spec": sha256_json(spec.identity()), "code": fingerprint(spec)}
-        summary = _finished(spec, layout, key)
-        if summary is None:
-            summary = _Training(spec, layout, options, key).run()
-        _publish(spec, layout)
-    return summary
+    keys = {spec.run_id: {"spec": sha256_json(spec.identity()), "code": fingerprint(spec)} for spec in specs}
+    with contextlib.ExitStack() as locks:
+        for run_id in sorted(keys):  # one order, so that no two processes wait for each other
+            locks.enter_context(run_lock(layout.state(run_id)))
+        done = {spec.run_id: _finished(spec, layout, keys[spec.run_id]) for spec in specs}
+        missing = [spec for spec in specs if done[spec.run_id] is None]
+        if missing and _checkpoint_path(specs, layout).exists():
+            missing = list(specs)  # killed while it wrote the records: the same runs together, the same numbers
+        if missing:
+            done |= _Loop(missing, layout, options, [keys[spec.run_id] for spec in missing]).run()
+        for spec in specs:
+            _publish(spec, layout)
+    return [done[spec.run_id] for spec in specs]
+
+
+def _checkpoint_path(specs: Sequence[RunSpec], layout: Layout) -> Path:
+    names = [spec.run_id for spec in specs]
+    name = names[0] if len(names) == 1 else f"together-{sha256_json(names)[:16]}"
+    return layout.state(name) / "checkpoint.pt"
 
 
 def _kept_files(spec: RunSpec, layout: Layout) -> list[tuple[Path, Path]]:
@@ -127,163 +141,205 @@ def _publish(spec: RunSpec, layout: Layout) -> None:
             place.write_bytes(record.read_bytes())
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss in nats, in float32 whatever the logits are: [..., classes] and int64 [...] -> 0-d."""
-    return functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
+class _Loop:
+    """Takes one or more members through their steps: alone, or stacked and in step."""
 
-
-class _Training:
-    def __init__(self, spec: RunSpec, layout: Layout, options: Options, key: dict[str, str]) -> None:
-        self.spec, self.layout, self.options, self.key = spec, layout, options, key
-        check_probes(spec.evaluation.probes)
+    def __init__(self, specs: Sequence[RunSpec], layout: Layout, options: Options, keys: list[dict[str, str]]) -> None:
+        self.options, self.keys = options, keys
+        first = specs[0]
+        for spec in specs:
+            check_probes(spec.evaluation.probes)
         # before anything draws random numbers: it may train a few steps of the same shape
-        self.price = options.price(spec) if options.price else None
+        prices = [options.price(spec) if options.price else None for spec in specs]
         self.device = resolve_device(options.device)
-        self.checkpoint_path = layout.state(spec.run_id) / "checkpoint.pt"
+        self.checkpoint_path = _checkpoint_path(specs, layout)
         if self.device.type == "cpu":
             torch.set_num_threads(options.threads)
         else:
             torch.cuda.reset_peak_memory_stats(self.device)
-        torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"
+        torch.set_float32_matmul_precision("high" if first.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = first.precision == "tf32"
 
-        init_seed = spec.seed if spec.init_seed is None else spec.init_seed
-        data_seed = spec.seed if spec.data_seed is None else spec.data_seed
-        context = spec.model.context_length if spec.model.kind == "gpt" else None
+        self.steps = first.steps
+        self.members = [
+            _Member(spec, layout, options, self.device, key, price)
+            for spec, key, price in zip(specs, keys, prices, strict=True)
+        ]
+        learners = [member.learner for member in self.members]
+        self.stack = Stack(learners) if len(learners) > 1 else None
+        self.loss = self._compiled(self.stack.losses if self.stack else learners[0].loss)
+        self.step = 0
+        self.seconds_before = 0.0
+        # dropout draws from the global generator
+        torch.manual_seed(self.members[0].data_seed)
+        self._resume()
+
+    def _compiled(self, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        chosen = self.options.compile
+        if chosen == "auto":
+            chosen = "graphs" if self.device.type == "cuda" else "off"
+        if chosen == "off":
+            return loss
+        return torch.compile(loss, mode="reduce-overhead" if chosen == "graphs" else None)
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Train to the end; returns run id -> summary."""
+        self.began = self.last_save = time.monotonic()
+        self.save_cost = 0.0
+        for member in self.members:
+            if self.step == 0 and not member.recorder.rows:
+                member.evaluate()
+                self._flush(member)
+            member.learner.model.train()
+        while self.step < self.steps and self.alive:
+            if self.options.stop():
+                self._save()
+                names = ", ".join(member.spec.run_id for member in self.members)
+                raise Interrupted(f"{names}: stopped after step {self.step} of {self.steps}; state saved")
+            losses = self._backward([member.data.batch(self.step) for member in self.members])
+            self.step += 1
+            for member, loss in zip(self.members, losses, strict=True):
+                if not member.lost:
+                    member.update(loss)
+                    if member.due:
+                        member.evaluate()
+                        member.lost = not self._flush(member)
+            if time.monotonic() - self.last_save > max(CHECKPOINT_SECONDS, 100 * self.save_cost):
+                for member in self.members:
+                    self._flush(member)
+                self._save()
+        return self._finish()
+
+    @property
+    def alive(self) -> bool:
+        return not all(member.lost for member in self.members)
+
+    def _backward(self, batches: list[Batch]) -> Sequence[torch.Tensor]:
+        if self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
+        if self.stack:
+            return self.stack.backward(batches, self.loss).unbind()
+        return [self.members[0].learner.backward(batches[0], self.loss)]
+
+    def _seconds(self) -> float:
+        """Of each member: its share of the time that all took."""
+        return (self.seconds_before + time.monotonic() - self.began) / len(self.members)
+
+    def _flush(self, member: _Member) -> bool:
+        done = max(self.step - self.first_step, 1)
+        return member.flush((time.monotonic() - self.began) / done * (self.steps - self.step))
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        state = {
+            "key": self.keys,
+            "step": self.step,
+            "members": [member.state_dict() for member in self.members],
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "seconds": self.seconds_before + began - self.began,
+        }
+        save_checkpoint(self.checkpoint_path, state)
+        self.last_save = time.monotonic()
+        self.save_cost = self.last_save - began
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.checkpoint_path, self.keys)
+        if state is not None:
+            self.step = state["step"]
+            for member, saved in zip(self.members, state["members"], strict=True):
+                member.load_state_dict(saved)
+            torch.set_rng_state(state["rng"])
+            if self.device.type == "cuda" and state["rng_cuda"] is not None:
+                torch.cuda.set_rng_state(state["rng_cuda"], self.device)
+            self.seconds_before = state["seconds"]
+        self.first_step = self.step
+
+    def _finish(self) -> dict[str, dict[str, Any]]:
+        for member in self.members:
+            self._flush(member)
+        seconds = self._seconds()
+        summaries = {member.spec.run_id: member.finish(seconds, len(self.members)) for member in self.members}
+        self.checkpoint_path.unlink(missing_ok=True)
+        if self.stack:
+            with contextlib.suppress(OSError):
+                self.checkpoint_path.parent.rmdir()
+        return summaries
+
+
+class _Member:
+    """One run: its data, its learner, and what is recorded of it."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        layout: Layout,
+        options: Options,
+        device: torch.device,
+        key: dict[str, str],
+        price: Price | None,
+    ) -> None:
+        self.spec, self.layout, self.options, self.device = spec, layout, options, device
+        self.key, self.price = key, price
+        self.data_seed = spec.seed if spec.data_seed is None else spec.data_seed
         self.data: Dataset = load(
             spec.data,
             layout,
-            self.device,
+            device,
             batch_size=spec.batch_size,
-            seed=data_seed,
-            context_length=context,
+            seed=self.data_seed,
+            context_length=spec.model.context_length if spec.model.kind == "gpt" else None,
             choice=options.choices.get(spec.data.kind),
         )
         self.data.check_steps(spec.steps)
         self.chance = {"loss": math.log(self.data.classes), "error": 1 - 1 / self.data.classes}
-
-        image_size = spec.data.image_size if spec.data.kind == "images" else None
-        model = build_model(spec.model, classes=self.data.classes, image_size=image_size, seed=init_seed)
-        model.to(self.device)
-        if spec.data.kind == "images":
-            model.to(memory_format=torch.channels_last)
-        if spec.precision == "bfloat16_weights":
-            model.to(torch.bfloat16)
-        self.model = model
-        self.parameters = list(model.parameters())
-        self.optimizer = build_optimizer(spec, model, parameter_groups(model))
-        self.grouped = grouped_parameters(self.optimizer)
-        self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "float16")
+        self.learner = Learner(spec, self.data.classes, device)
+        self.model = self.learner.model
         if spec.start:
             parent = layout.snapshot(spec.start.run.run_id, spec.start.step)
-            load_snapshot(parent, model, self.optimizer if spec.start.optimizer_state else None)
-        # the average is kept in float32 whatever the weights are: 0.001 of an update is far below bfloat16's spacing
-        self.ema = copy.deepcopy(model).float().eval().requires_grad_(False) if spec.ema else None
-        self.ema_parameters = list(self.ema.parameters()) if self.ema is not None else []
-
-        compiled = self.device.type == "cuda" if options.compile is None else options.compile
-        self.forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(model) if compiled else model
+            load_snapshot(parent, self.model, self.learner.optimizer if spec.start.optimizer_state else None)
+            self.learner.restart_average()
         self.recorder = Recorder()
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.loss_count = 0
         self.step = 0
-        self.seconds_before = 0.0
+        self.lost = False
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        # dropout draws from the global generator
-        torch.manual_seed(data_seed)
-        self._resume()
+        self._clear_losses()
 
-    # -- the loop ------------------------------------------------------------------------------------------
+    def _clear_losses(self) -> None:
+        self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
 
-    def run(self) -> dict[str, Any]:
-        spec = self.spec
-        self.began = self.last_save = time.monotonic()
-        self.save_cost = 0.0
-        self.model.train()
-        if self.step == 0:
-            self._evaluate()
-            self._flush()
-        while self.step < spec.steps:
-            if self.options.stop():
-                self._save()
-                raise Interrupted(f"{spec.run_id}: stopped after step {self.step} of {spec.steps}; state saved")
-            self._train_step()
-            if self.step in spec.snapshots:
-                path = self.layout.state(spec.run_id) / self.layout.snapshot(spec.run_id, self.step).name
-                save_snapshot(path, self.model, self.ema, self.optimizer)
-            if self.step % spec.evaluation.every == 0 or self.step == spec.steps:
-                self._evaluate()
-                if not self._flush():
-                    break
-            if time.monotonic() - self.last_save > max(CHECKPOINT_SECONDS, 100 * self.save_cost):
-                self._flush()
-                self._save()
-        return self._finish()
+    @property
+    def due(self) -> bool:
+        """Whether an evaluation follows the last step."""
+        return self.step % self.spec.evaluation.every == 0 or self.step == self.spec.steps
 
-    def _train_step(self) -> None:
-        spec, last = self.spec, self.step + 1 == self.spec.steps
-        learning_rate = learning_rate_at(spec.schedule, spec.optimizer.learning_rate, spec.steps, self.step)
-        set_learning_rate(self.optimizer, learning_rate)
-        inputs, targets = self.data.batch(self.step)
-        micro = spec.micro_batch_size or spec.batch_size
-        for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
-            with self._autocast():
-                loss = cross_entropy(self.forward(part), part_targets) * (len(part) / len(inputs))
-            self.scaler.scale(loss).backward()
-            self.loss_sum += loss.detach()
-        self.loss_count += 1
-        penalty = self.decay.loss_penalty(self.step)
-        if penalty is not None:
-            self.scaler.scale(penalty).backward()
-        self.scaler.unscale_(self.optimizer)
-
-        logged = (self.step + 1) % spec.evaluation.log_every == 0 or last
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        measured = gradient_norms(self.grouped) if logged else {}
-        if spec.gradient_clip is not None or logged or spec.precision == "float16":
-            norm = torch.nn.utils.get_total_norm(gradients)
-            measured["gradient_norm"] = norm
-            if spec.gradient_clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, spec.gradient_clip, norm)
-
-        # a float16 gradient that overflowed is not applied, and then neither is decay
-        skipped = ~torch.isfinite(norm) if spec.precision == "float16" else None
-        self.decay.before_step(self.step, learning_rate, skipped)
-        self.scaler.step(self.optimizer)
-        measured |= self._lost_updates(learning_rate)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            with torch.no_grad():
-                weights = [p.float() for p in self.parameters]  # no copy where they are float32 already
-                torch._foreach_lerp_(self.ema_parameters, weights, 1 - spec.ema)
+    def update(self, loss: torch.Tensor) -> None:
+        """The step whose gradients are in place and whose loss this is."""
+        spec, step = self.spec, self.step
         self.step += 1
+        self.loss_sum += loss
+        self.loss_count += 1
+        logged = self.step % spec.evaluation.log_every == 0 or self.step == spec.steps
+        lost: dict[str, torch.Tensor] = {}
+        probe = "lost_updates" in spec.evaluation.probes and self.due
+
+        def lost_updates(learning_rate: float) -> None:
+            from decaylab.probes.rounding import intended_updates, lost_updates
+
+            lost.update(lost_updates(intended_updates(self.learner.optimizer, self.learner.decay, step, learning_rate)))
+
+        measured = self.learner.update(step, logged=logged, after=lost_updates if probe else None)
         if logged:
-            measured |= weight_norms(self.grouped)
-            effective = effective_learning_rate(spec.optimizer.name, learning_rate, measured["weight_norm"])
-            measured |= {
-                "effective_learning_rate": effective,
-                "learning_rate": learning_rate,
-                "weight_decay": self.decay.coefficient(self.step - 1, learning_rate),
-                "batch_loss": self.loss_sum / self.loss_count,
-            }
-            self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
-        if logged or "lost_updates" in measured:
-            self.recorder.record(self.step, measured)
+            measured["batch_loss"] = self.loss_sum / self.loss_count
+            self._clear_losses()
+        if logged or lost:
+            self.recorder.record(self.step, measured | lost)
+        if self.step in spec.snapshots:
+            self._snapshot(self.step)
 
-    def _lost_updates(self, learning_rate: float) -> dict[str, torch.Tensor]:
-        """The probe of the update just made; it reads the gradients, so it comes before they are cleared."""
-        due = (self.step + 1) % self.spec.evaluation.every == 0 or self.step + 1 == self.spec.steps
-        if "lost_updates" not in self.spec.evaluation.probes or not due:
-            return {}
-        from decaylab.probes.rounding import intended_updates, lost_updates
-
-        return lost_updates(intended_updates(self.optimizer, self.decay, self.step, learning_rate))
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = AUTOCAST.get(self.spec.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+    def _snapshot(self, step: int) -> None:
+        path = self.layout.state(self.spec.run_id) / self.layout.snapshot(self.spec.run_id, step).name
+        save_snapshot(path, self.model, self.learner.ema, self.learner.optimizer)
 
     # -- measuring -----------------------------------------------------------------------------------------
 
@@ -295,19 +351,21 @@ class _Training:
             yield split, evaluation.train_examples if split == "train" else evaluation.examples
 
     @torch.no_grad()
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
+        """Record losses and errors of the fixed evaluation examples, and what the probes say."""
         values: dict[str, torch.Tensor] = {}
+        ema = self.learner.ema
         for split, examples in self._splits():
             values |= self._losses(self.model, split, examples, "")
-        if self.ema is not None and self.step > 0:
-            self._refresh_batch_norm()
+        if ema is not None and self.step > 0:
+            self._refresh_batch_norm(ema)
             for split, examples in self._splits():
-                values |= self._losses(self.ema, split, examples, "ema_")
+                values |= self._losses(ema, split, examples, "ema_")
         if "attention" in self.spec.evaluation.probes:
             from decaylab.probes.attention import attention_logits
 
             inputs, _ = next(iter(self.data.evaluation("train", self.spec.evaluation.train_examples)))
-            with self._autocast():
+            with self.learner.autocast():
                 values |= attention_logits(self.model, inputs[:64])
         self.recorder.record(self.step, values)
         self.model.train()  # once here, since walking through all modules costs a twentieth of a small step
@@ -318,29 +376,26 @@ class _Training:
         wrong = torch.zeros((), device=self.device, dtype=torch.float64)
         count = 0
         for inputs, targets in self.data.evaluation(split, examples):
-            with self._autocast():
+            with self.learner.autocast():
                 logits = model(inputs)
             loss += cross_entropy(logits, targets).double() * targets.numel()
             wrong += (logits.argmax(-1) != targets).sum()
             count += targets.numel()
         return {f"{prefix}{split}_loss": loss / count, f"{prefix}{split}_error": wrong / count}
 
-    def _refresh_batch_norm(self) -> None:
+    def _refresh_batch_norm(self, ema: nn.Module) -> None:
         """Averaged weights need their own batch statistics: recompute them on the fixed training examples."""
-        if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.ema.modules()):
+        if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in ema.modules()):
             return
         batches = (inputs for inputs, _ in self.data.evaluation("train", self.spec.evaluation.train_examples))
-        torch.optim.swa_utils.update_bn(batches, self.ema)
+        torch.optim.swa_utils.update_bn(batches, ema)
 
-    def _flush(self) -> bool:
+    def flush(self, seconds_left: float) -> bool:
         """Fetch what was measured, report progress; False if the training is lost for good."""
         rows = self.recorder.flush()
         if rows:
             newest = {k: v for row in rows for k, v in row.items()}
-            elapsed = time.monotonic() - self.began
-            done = max(self.step - getattr(self, "first_step", 0), 1)
-            left = elapsed / done * (self.spec.steps - self.step)
-            self.options.progress(self.spec.run_id, self.step, self.spec.steps, newest, left)
+            self.options.progress(self.spec.run_id, self.step, self.spec.steps, newest, seconds_left)
         # attention on a CPU hides NaN weights from the loss, but not from the gradient
         overflows = self.spec.precision == "float16"  # expected now and then, and skipped by the scaler
         watched = ("batch_loss",) if overflows else ("batch_loss", "gradient_norm")
@@ -348,65 +403,41 @@ class _Training:
 
     # -- state ---------------------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        began = time.monotonic()
+    def state_dict(self) -> dict[str, Any]:
         self.recorder.flush()
-        state = {
-            "key": self.key,
+        return {
+            "learner": self.learner.state_dict(),
             "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "decay": self.decay.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "lost": self.lost,
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
             "rows": self.recorder.rows,
-            "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            "seconds": self.seconds_before + began - self.began,
             "started_at": self.started_at,
         }
-        save_checkpoint(self.checkpoint_path, state)
-        self.last_save = time.monotonic()
-        self.save_cost = self.last_save - began
 
-    def _resume(self) -> None:
-        state = load_checkpoint(self.checkpoint_path, self.key)
-        if state is not None:
-            self.step = state["step"]
-            self.model.load_state_dict(state["model"])
-            if self.ema is not None:
-                self.ema.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.decay.load_state_dict(state["decay"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.loss_sum = state["loss_sum"].to(self.device)
-            self.loss_count = state["loss_count"]
-            self.recorder = Recorder(state["rows"])
-            torch.set_rng_state(state["rng"])
-            if self.device.type == "cuda" and state["rng_cuda"] is not None:
-                torch.cuda.set_rng_state(state["rng_cuda"], self.device)
-            self.seconds_before = state["seconds"]
-            self.started_at = state["started_at"]
-        self.first_step = self.step
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.step, self.lost = state["step"], state["lost"]
+        self.loss_sum, self.loss_count = state["loss_sum"].to(self.device), state["loss_count"]
+        self.recorder = Recorder(state["rows"])
+        self.started_at = state["started_at"]
 
-    def _finish(self) -> dict[str, Any]:
+    def finish(self, seconds: float, together: int) -> dict[str, Any]:
+        """Write the records of the run and return its summary."""
         spec, state = self.spec, self.layout.state(self.spec.run_id)
-        self._flush()
-        lost = divergence_step(self.recorder.rows, self.chance["loss"])
-        texts = {} if lost is not None else self._texts()
+        diverged_at = divergence_step(self.recorder.rows, self.chance["loss"])
         summary = {
             "run_id": spec.run_id,
             "spec": spec.model_dump(mode="json", exclude_none=True),
-            "seconds": self.seconds_before + time.monotonic() - self.began,
+            "seconds": seconds,
             "started_at": self.started_at,
             "steps_done": self.step,
+            "trained_together": together,
             "final": self.recorder.final(),
-            "texts": texts,
-            "diverged_at_step": lost,
+            "texts": {} if diverged_at is not None else self._texts(),
+            "diverged_at_step": diverged_at,
             "chance": self.chance,
-            "applied_decay": self.decay.applied(),
+            "applied_decay": self.learner.decay.applied(),
             "data_sha256": self.data.sha256,
             "commit": commit(),
             "code": self.key["code"],
@@ -415,17 +446,15 @@ class _Training:
             "flops": self.price.flops if self.price else None,
             "predicted_seconds": self.price.predicted_seconds if self.price else None,
             "peak_memory_bytes": peak_memory_bytes(self.device),
-            "parameters": sum(p.numel() for p in self.parameters),
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
         }
         # a snapshot that a lost training never reached is its last state: whoever starts from it is lost as well
         for step in spec.snapshots:
-            path = state / self.layout.snapshot(spec.run_id, step).name
             if step > self.step:
-                save_snapshot(path, self.model, self.ema, self.optimizer)
+                self._snapshot(step)
         self.recorder.write(state / "metrics.parquet")
         write_json(state / "summary.json", summary)
         write_json(state / "done.json", self.key)
-        self.checkpoint_path.unlink(missing_ok=True)
         return read_json(state / "summary.json")
 
     def _texts(self) -> dict[str, str]:
@@ -435,6 +464,6 @@ class _Training:
         from decaylab.probes.completion import completion
 
         tokens = tokenizer(self.spec.data.tokenizer)
-        with self._autocast():
+        with self.learner.autocast():
             text = completion(self.model, lambda words: tokens.encode([words])[0].tolist(), tokens.decode)
         return {"completion": text}

@@ -1,22 +1,24 @@
-"""Several runs in one process: parents first, finished ones skipped, stopped in time."""
+"""Several runs in one process: parents first, like ones together, finished ones skipped, stopped in time."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from decaylab.errors import Interrupted
 from decaylab.files import Layout
 from decaylab.replication import PlannedRun
 from decaylab.spec import RunSpec
-from decaylab.training.loop import Options, train
+from decaylab.training.learner import stackable
+from decaylab.training.loop import Options, train_together
 
 LINE_SECONDS = 10.0
 """where nobody watches a terminal: least time between two progress lines"""
@@ -42,22 +44,65 @@ def in_order(specs: list[RunSpec], planned: dict[str, PlannedRun]) -> list[RunSp
     return list(ordered.values())
 
 
-def train_all(specs: list[RunSpec], layout: Layout, options: Options) -> int:
+def in_groups(specs: Sequence[RunSpec], together: Callable[[RunSpec], int]) -> list[list[RunSpec]]:
+    """The specs in groups that `train_together` takes, parents before children; every run once.
+
+    Args:
+        specs: parents first, as `in_order` gives them.
+        together: the largest group that a spec should be in.
+    """
+    open_groups: dict[Any, list[RunSpec]] = {}
+    groups: list[list[RunSpec]] = []
+    group_of: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        key = (_depth(spec), stackable(spec))
+        group = open_groups.get(key)
+        if key[1] is None or group is None or len(group) >= together(spec):
+            group = open_groups[key] = []
+            groups.append(group)
+        group.append(spec)
+        group_of[spec.run_id] = group
+    ordered: dict[int, list[RunSpec]] = {}
+
+    def add(group: list[RunSpec]) -> None:
+        for spec in group:
+            if spec.start and spec.start.run.run_id in group_of:
+                add(group_of[spec.start.run.run_id])
+        ordered.setdefault(id(group), group)
+
+    for group in groups:
+        add(group)
+    return list(ordered.values())
+
+
+def _depth(spec: RunSpec) -> int:
+    return 1 + _depth(spec.start.run) if spec.start else 0
+
+
+def train_all(
+    specs: Sequence[RunSpec], layout: Layout, options: Options, together: int | Callable[[RunSpec], int] = 1
+) -> int:
     """Train every run of the list; returns how many are finished.
+
+    Args:
+        together: how many runs of one shape are trained in one pass; see `train_together`.
 
     Raises:
         Interrupted: SIGTERM, Ctrl-C, or `options.stop`; the state of the current run is saved.
     """
+    limit = together if callable(together) else lambda _: together
     with _stop_on_signal() as stopped, _progress(len(specs)) as progress:
         stop = options.stop
 
         def asked() -> bool:
             return stopped() or stop()
 
-        for number, spec in enumerate(specs):
+        done = 0
+        for group in in_groups(specs, limit):
             if asked():
-                raise Interrupted(f"stopped before {spec.run_id}: {number} of {len(specs)} runs are finished")
-            train(spec, layout, replace(options, stop=asked, progress=progress(number)))
+                raise Interrupted(f"stopped before {group[0].run_id}: {done} of {len(specs)} runs are finished")
+            train_together(group, layout, replace(options, stop=asked, progress=progress))
+            done += len(group)
     return len(specs)
 
 
@@ -86,37 +131,35 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _progress(runs: int) -> Iterator[Callable[[int], Callable[[str, int, int, dict[str, float], float], None]]]:
+def _progress(runs: int) -> Iterator[Callable[[str, int, int, dict[str, float], float], None]]:
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda number: _Lines(number, runs)
+        yield _Lines(runs)
         return
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[news]}"), TimeRemainingColumn()
     with Progress(*columns, console=console) as bar:
+        tasks: dict[str, TaskID] = {}
 
-        def reporter(number: int) -> Callable[[str, int, int, dict[str, float], float], None]:
-            task = bar.add_task(f"{number + 1}/{runs}", total=None, news="")
+        def report(run_id: str, step: int, steps: int, values: dict[str, float], _: float) -> None:
+            if run_id not in tasks:
+                tasks[run_id] = bar.add_task(f"{len(tasks) + 1}/{runs} {run_id}", total=steps, news="")
+            bar.update(tasks[run_id], completed=step, news=_news(values))
 
-            def report(run_id: str, step: int, steps: int, values: dict[str, float], _: float) -> None:
-                bar.update(
-                    task, completed=step, total=steps, description=f"{number + 1}/{runs} {run_id}", news=_news(values)
-                )
-
-            return report
-
-        yield reporter
+        yield report
 
 
 class _Lines:
     """Progress as lines of a log file."""
 
-    def __init__(self, number: int, runs: int) -> None:
-        self.number, self.runs, self.last = number, runs, 0.0
+    def __init__(self, runs: int) -> None:
+        self.runs, self.last = runs, 0.0
+        self.numbers: dict[str, int] = {}
 
     def __call__(self, run_id: str, step: int, steps: int, values: dict[str, float], left: float) -> None:
+        number = self.numbers.setdefault(run_id, len(self.numbers) + 1)
         if step == steps or time.monotonic() - self.last > LINE_SECONDS:
             self.last = time.monotonic()
-            place = f"{self.number + 1}/{self.runs} {run_id} step {step}/{steps}"
+            place = f"{number}/{self.runs} {run_id} step {step}/{steps}"
             print(f"{place} {_news(values)} {left:.0f} s left", file=sys.stderr, flush=True)
 
 

@@ -1,0 +1,230 @@
+"""A network in training: its weights, optimizer, decay and average, and what one step does to them.
+
+Nothing here knows of data, evaluation or files; the loop does, and so does whoever times a few steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from decaylab.models import build_model, parameter_groups
+from decaylab.optim.decay import WeightDecay
+from decaylab.optim.flat import FlatParameters
+from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
+from decaylab.optim.schedules import learning_rate_at
+from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
+from decaylab.spec import RunSpec
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Batch = tuple[Tensor, Tensor]
+"""inputs and targets"""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss in nats, in float32 or more whatever the logits are: [..., classes] and int64 [...] -> 0-d."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(wide.flatten(0, -2), targets.flatten())
+
+
+class Learner:
+    """Everything that a step of one run changes.
+
+    A step: gradients, from `backward` here or from `Stack` for several learners at once; then `update`. Nothing in it
+    waits for the device.
+
+    Args:
+        classes: classes of the images, or tokens of the tokenizer.
+    """
+
+    def __init__(self, spec: RunSpec, classes: int, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        image_size = spec.data.image_size if spec.data.kind == "images" else None
+        init_seed = spec.seed if spec.init_seed is None else spec.init_seed
+        model = build_model(spec.model, classes=classes, image_size=image_size, seed=init_seed)
+        model.to(device)
+        if image_size:
+            model.to(memory_format=torch.channels_last)
+        if spec.precision == "bfloat16_weights":
+            model.to(torch.bfloat16)
+        self.model = model
+        self.flat = FlatParameters(model, parameter_groups(model))
+        self.optimizer = build_optimizer(spec, self.flat.groups)
+        self.grouped = grouped_parameters(self.optimizer)
+        self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "float16")
+        self.ema: nn.Module | None = None
+        if spec.ema:
+            # kept in float32 whatever the weights are: 0.001 of an update is far below bfloat16's spacing
+            self.ema = copy.deepcopy(model).float().eval().requires_grad_(False)
+            self.average = {group: torch.empty_like(v, dtype=torch.float32) for group, v in self.flat.vectors.items()}
+            self.flat.point(self.ema, self.average)
+            self.restart_average()
+
+    def restart_average(self) -> None:
+        """Begin the average anew from the weights as they are."""
+        if self.ema is not None:
+            self.ema.load_state_dict(self.model.state_dict())
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision in which this run computes."""
+        dtype = AUTOCAST.get(self.spec.precision)
+        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        return cross_entropy(self.model(inputs), targets)
+
+    def backward(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """Put the gradients of a batch in place and return its loss; `loss` may be a compiled form of self.loss."""
+        loss = loss or self.loss
+        inputs, targets = batch
+        micro = self.spec.micro_batch_size or len(inputs)
+        total: Tensor | None = None
+        for part, part_targets in zip(inputs.split(micro), targets.split(micro), strict=True):
+            with self.autocast():
+                value = loss(part, part_targets)
+                if len(part) < len(inputs):
+                    value = value * (len(part) / len(inputs))
+            gradients = torch.autograd.grad(self.scaler.scale(value), self.flat.parameters)
+            self.flat.collect(gradients, add=total is not None)
+            total = value.detach() if total is None else total + value.detach()
+        return total
+
+    def update(self, step: int, *, logged: bool, after: Callable[[float], None] | None = None) -> dict[str, Any]:
+        """Step number `step` (from 0) from the gradients in place; returns what was measured, if `logged`.
+
+        Args:
+            after: called with the learning rate once the optimizer has stepped, while its gradients are still there.
+        """
+        spec = self.spec
+        learning_rate = learning_rate_at(spec.schedule, spec.optimizer.learning_rate, spec.steps, step)
+        set_learning_rate(self.optimizer, learning_rate)
+        penalty = self.decay.loss_penalty(step)
+        if penalty is not None:
+            self.scaler.scale(penalty).backward()
+        self.scaler.unscale_(self.optimizer)
+
+        measured: dict[str, Any] = gradient_norms(self.grouped) if logged else {}
+        if spec.gradient_clip is not None or logged or spec.precision == "float16":
+            vectors = list(self.flat.groups.values())
+            norm = torch.nn.utils.get_total_norm([vector.grad for vector in vectors])
+            if logged:
+                measured["gradient_norm"] = norm
+            if spec.gradient_clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(vectors, spec.gradient_clip, norm)
+
+        # a float16 gradient that overflowed is not applied, and then neither is decay
+        skipped = ~torch.isfinite(norm) if spec.precision == "float16" else None
+        self.decay.before_step(step, learning_rate, skipped)
+        self.scaler.step(self.optimizer)
+        if after is not None:
+            after(learning_rate)
+        self.scaler.update()
+        if self.ema is not None:
+            # no copy where they are float32 already
+            weights = [vector.float() for vector in self.flat.vectors.values()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - spec.ema)
+        if logged:
+            measured |= weight_norms(self.grouped)
+            measured |= {
+                "effective_learning_rate": effective_learning_rate(
+                    spec.optimizer.name, learning_rate, measured["weight_norm"]
+                ),
+                "learning_rate": learning_rate,
+                "weight_decay": self.decay.coefficient(step, learning_rate),
+            }
+        return measured
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on to the same last bit."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "decay": self.decay.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.decay.load_state_dict(state["decay"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+class Stack:
+    """Learners of one shape, their weights stacked, so that one pass through all costs the kernels of one.
+
+    Each learner keeps its own optimizer, decay and numbers; its weights, gradients and buffers become rows of the
+    stack. Sums are taken in another order than for one learner alone, so results are equal up to rounding.
+
+    Args:
+        learners: of specs that `stackable` gives one key.
+    """
+
+    def __init__(self, learners: Sequence[Learner]) -> None:
+        self.learners = list(learners)
+        first = self.first = self.learners[0]
+        count = len(self.learners)
+        weights = {group: v.new_empty(count, len(v)) for group, v in first.flat.vectors.items()}
+        gradients = {group: torch.zeros_like(rows) for group, rows in weights.items()}
+        for row, learner in enumerate(self.learners):
+            learner.flat.move(
+                {group: rows[row] for group, rows in weights.items()},
+                {group: rows[row] for group, rows in gradients.items()},
+            )
+        places = first.flat.places
+        self.parameters = {name: places[name].view(weights).requires_grad_() for name in first.flat.names}
+        self._gradients = [places[name].view(gradients) for name in first.flat.names]
+        self.buffers = {name: torch.stack([buffer] * count) for name, buffer in first.model.named_buffers()}
+        for row, learner in enumerate(self.learners):
+            for name, rows in self.buffers.items():
+                path, _, last = name.rpartition(".")
+                module = learner.model.get_submodule(path)
+                rows[row].copy_(module._buffers[last])
+                module._buffers[last] = rows[row]
+        self._losses = torch.func.vmap(self._loss)
+
+    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor):
+        return cross_entropy(functional_call(self.first.model, (parameters, buffers), (inputs,)), targets)
+
+    def _attention(self) -> contextlib.AbstractContextManager[Any]:
+        # torch's fused attention for CPUs cannot be stacked, and would take one run at a time
+        return sdpa_kernel(SDPBackend.MATH) if self.first.device.type == "cpu" else contextlib.nullcontext()
+
+    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of each learner's own batch: [runs, batch, ...] twice -> [runs]."""
+        return self._losses(self.parameters, self.buffers, inputs, targets)
+
+    def backward(self, batches: Sequence[Batch], losses: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """Put the gradients of each learner's batch in place and return the losses [runs]."""
+        inputs, targets = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        with self.first.autocast(), self._attention():
+            values = (losses or self.losses)(inputs, targets)
+        gradients = torch.autograd.grad(values.sum(), list(self.parameters.values()))
+        with torch.no_grad():
+            torch._foreach_copy_(self._gradients, gradients)
+        return values.detach()
+
+
+def stackable(spec: RunSpec) -> tuple[Any, ...] | None:
+    """Specs with equal keys may be stacked; None may not be.
+
+    They differ in seeds, rates, decay, schedules and evaluation. Dropout draws from one generator, so that a run
+    would depend on its neighbours; a scaler skips steps of a whole stack; micro-batches are for what fills a device.
+    """
+    if spec.micro_batch_size or spec.precision == "float16" or getattr(spec.model, "dropout", 0):
+        return None
+    return spec.model, spec.data, spec.batch_size, spec.steps, spec.precision, spec.optimizer.name
