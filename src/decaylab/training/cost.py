@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, sha256_json, write_json
+from decaylab.fingerprint import package_digest
 from decaylab.models import build_model
 from decaylab.spec import RunSpec
 from decaylab.training.learner import Learner, cross_entropy
@@ -73,6 +74,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Price:
+    parameters: int
     flops: float
     predicted_seconds: float
     memory_bytes: float
@@ -97,8 +99,12 @@ class _Launches(TorchDispatchMode):
 
 def shape_of(spec: RunSpec) -> Shape:
     """Count the operations of one step of this spec on the meta device."""
+    return _shape(*_shape_key(spec))
+
+
+def _shape_key(spec: RunSpec) -> tuple[Any, ...]:
     size = spec.data.image_size if spec.data.kind == "images" else 0
-    return _shape(spec.model, size, _classes(spec), spec.batch_size, spec.micro_batch_size or spec.batch_size)
+    return spec.model, size, _classes(spec), spec.batch_size, spec.micro_batch_size or spec.batch_size
 
 
 def _classes(spec: RunSpec) -> int:
@@ -111,8 +117,8 @@ def _classes(spec: RunSpec) -> int:
 def _shape(model_spec: Any, image_size: int, classes: int, batch_size: int, micro: int) -> Shape:
     with torch.device("meta"):
         model = build_model(model_spec, classes=classes, image_size=image_size or None, seed=0)
-        # batch norm needs two examples; the count is linear in them
-        inputs, targets = _random_batch(model_spec, image_size, classes, 2)
+    # batch norm needs two examples; the count is linear in them
+    inputs, targets = (tensor.to("meta") for tensor in _random_batch(model_spec, image_size, classes, 2))
     saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -165,10 +171,20 @@ class Pricer:
             except InputError:
                 self.known = {}  # only a cache
 
+    def shape(self, spec: RunSpec) -> Shape:
+        """`shape_of`, kept: to count takes torch seconds, most of them for its imports."""
+        model, *sizes = _shape_key(spec)
+        code = [package_digest("models"), versions()["torch"]]
+        key = "shape-" + sha256_json([model.model_dump(mode="json"), sizes, code])[:16]
+        if key not in self.known:
+            self._keep(key, asdict(shape_of(spec)))
+        return Shape(**self.known[key])
+
     def price(self, spec: RunSpec) -> Price:
-        shape = shape_of(spec)
+        shape = self.shape(spec)
         examples = evaluated_examples(spec)
         return Price(
+            parameters=shape.parameters,
             flops=spec.steps * shape.step_flops + examples * shape.example_flops,
             predicted_seconds=self.seconds(spec),
             memory_bytes=_memory(spec, shape),
@@ -178,7 +194,7 @@ class Pricer:
 
     def seconds(self, spec: RunSpec) -> float:
         """What the run will take on this machine; times a few of its steps where that was never done."""
-        step, example = self._seconds(spec, shape_of(spec))
+        step, example = self._seconds(spec, self.shape(spec))
         return FIXED_SECONDS + spec.steps * step + evaluated_examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
@@ -203,9 +219,7 @@ class Pricer:
             else:
                 rate = self._rate()
                 step, example = shape.step_flops / rate, shape.example_flops / rate
-            self.known[key] = {"step": step, "example": example}
-            with contextlib.suppress(OSError):  # a read-only results directory costs time, not correctness
-                write_json(self.path, self.known)
+            self._keep(key, {"step": step, "example": example})
         timing = self.known[key]
         return timing["step"], timing["example"]
 
@@ -218,8 +232,13 @@ class Pricer:
             torch.set_num_threads(self.threads)
             matrix = torch.randn(size, size, device=self.device, dtype=dtype)
             seconds = _clock(lambda: matrix @ matrix, self.device)
-            self.known[key] = 0.5 * 2 * size**3 / seconds
+            self._keep(key, 0.5 * 2 * size**3 / seconds)
         return self.known[key]
+
+    def _keep(self, key: str, value: Any) -> None:
+        self.known[key] = value
+        with contextlib.suppress(OSError):  # a read-only results directory costs time, not correctness
+            write_json(self.path, self.known)
 
 
 def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float, float]:
@@ -290,7 +309,6 @@ def plan_row(run_id: str, wanted: dict[str, Any], spec: RunSpec, price: Price, f
         "replications": sorted(wanted),
         "arms": wanted,
         "spec": json.loads(spec.model_dump_json(exclude_none=True)),
-        "parameters": shape_of(spec).parameters,
         "finished": finished,
         **asdict(price),
     }

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+import numpy as np
 import torch
 
 from decaylab.files import atomic_path
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Value = float | int | torch.Tensor
 
@@ -35,10 +39,18 @@ class Recorder:
         self._pending.clear()
         return new
 
-    def frame(self) -> pd.DataFrame:
-        """All rows, `step` first; null where a column was not recorded."""
-        frame = pd.DataFrame(self.rows)
-        return frame.astype({"step": "int64"}) if len(frame) else frame
+    def table(self) -> pyarrow.Table:
+        """All rows, `step` first; NaN where a column was not recorded."""
+        import pyarrow  # takes long to import; by the end of a training that no longer matters
+
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        columns = {}
+        for name in names:
+            kind = pyarrow.int64() if name == "step" else pyarrow.float64()
+            values = np.array([row.get(name, math.nan) for row in self.rows], kind.to_pandas_dtype())
+            # as a buffer: given a list or an array, pyarrow loads pandas to see whether it is one of its own
+            columns[name] = pyarrow.Array.from_buffers(kind, len(values), [None, pyarrow.py_buffer(values)])
+        return pyarrow.table(columns)
 
     def final(self) -> dict[str, float | None]:
         """The last recorded value of each column; null if it is not finite."""
@@ -48,8 +60,10 @@ class Recorder:
         return values
 
     def write(self, path: Path) -> None:
+        from pyarrow import parquet
+
         with atomic_path(path) as temporary:
-            self.frame().to_parquet(temporary, index=False)
+            parquet.write_table(self.table(), temporary)
 
 
 def divergence_step(rows: list[dict[str, float]], chance: float) -> int | None:

@@ -1,0 +1,55 @@
+"""Training on a CPU must not pay for a compiler that it does not use; who does use it must get the real one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TRAIN = """
+import sys, torch
+from decaylab.training.learner import Learner
+from decaylab.spec import parse_spec
+spec = parse_spec({
+    "data": {"kind": "images", "image_size": 4, "train_examples": 8, "test_examples": 8},
+    "model": {"kind": "mlp", "width": 4},
+    "optimizer": {"name": "adamw", "learning_rate": 0.1},
+    "steps": 3, "batch_size": 2, "evaluation": {"every": 3, "log_every": 1}, "seed": 0,
+}, "test")
+learner = Learner(spec, 10, torch.device("cpu"))
+batch = torch.randn(2, 3, 4, 4), torch.tensor([1, 2])
+for step in range(3):
+    learner.backward(batch)
+    learner.update(step, logged=True)
+"""
+
+
+def run(script: str) -> str:
+    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+
+
+def test_training_loads_neither_compiler_nor_tables(tmp_path: Path) -> None:
+    """Half of the start-up of a short run, were they loaded: the price is asked and the tables written as well."""
+    script = TRAIN + (
+        "from pathlib import Path\n"
+        "from decaylab.files import Layout\n"
+        "from decaylab.training.cost import Pricer\n"
+        "from decaylab.training.loop import Options, train\n"
+        f"layout = Layout(Path({str(tmp_path)!r}))\n"
+        "train(spec, layout, Options(price=Pricer(layout, 'cpu').price))\n"
+        "unwanted = ('torch._dynamo.eval_frame', 'torch._inductor', 'sympy', 'pandas', 'torchvision')\n"
+        "print([name for name in unwanted if name in sys.modules])\n"
+    )
+    run(script)  # counts the operations of this shape, which needs more of torch; they are kept for later
+    script = script.replace('"seed": 0', '"seed": 1')
+    assert run(script) == "[]\n"
+
+
+def test_the_real_module_takes_over_when_it_is_wanted() -> None:
+    script = TRAIN + (
+        "import torch._dynamo.config\n"
+        "import torch._dynamo as dynamo\n"
+        "print(dynamo.is_compiling(), dynamo is sys.modules['torch._dynamo'] is torch._dynamo)\n"
+        "compiled = torch.compile(lambda x: x + 1, backend='eager', fullgraph=True)\n"
+        "print(compiled(torch.ones(2)).tolist())\n"
+        "learner.backward(batch); learner.update(2, logged=True)\n"
+    )
+    assert run(script) == "False True\n[2.0, 2.0]\n"
