@@ -22,6 +22,8 @@ class Contender(Protocol):
     against: str | None
     target: float | None
     memory: int
+    length: float
+    """seconds of a turn, roughly; known once it has started"""
 
     def start(self, *, folder: Path, device: str, threads: int, log_every: int, seconds: float) -> None: ...
     def turn(self) -> float: ...
@@ -66,10 +68,12 @@ class Case:
     """of a step, counted"""
     peak: float = 0
     """FLOP/s of this device in this precision, if known"""
+    target_mfu: float | None = None
+    """least utilisation that is hoped for of the first contender"""
     log_every: int = 1
     """turns are multiples of this many steps"""
     turns: int = 1
-    """of each contender in one round"""
+    """of each contender in one round, or fewer where a turn of the slowest takes longer than its share"""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class Row:
     ratio: Spread | None = None
     """its time over that of `against`, round by round: above 1 the other is faster"""
     target: float | None = None
+    target_mfu: float | None = None
     items: float = 0
     unit: str = ""
     flops: float = 0
@@ -172,14 +177,16 @@ def measure(name: str, case: Case, settings: Settings) -> list[Row]:
         for contender in case.contenders:
             with noted(contender):
                 contender.start(**about)
-        for number in range(settings.rounds * case.turns):
+        slowest = max((contender.length for contender in running()), default=0)
+        turns = max(1, min(case.turns, int(settings.seconds / slowest))) if slowest else 1
+        for number in range(settings.rounds * turns):
             for contender in rotated(running(), number):
                 with noted(contender):
                     times[contender.name].append(contender.turn())
     finally:
         for contender in case.contenders:
             contender.end()
-    seconds = {who: [statistics.mean(turns) for turns in _chunks(all_, case.turns)] for who, all_ in times.items()}
+    seconds = {name: [statistics.mean(part) for part in _chunks(all_, turns)] for name, all_ in times.items()}
     return [_row(name, case, contender, seconds, problems) for contender in case.contenders]
 
 
@@ -212,6 +219,7 @@ def _row(name: str, case: Case, contender: Contender, seconds: dict[str, list[fl
         against=against,
         ratio=None if problem or not against else ratios(seconds[contender.name], seconds[against]),
         target=contender.target,
+        target_mfu=case.target_mfu if case.peak and contender is case.contenders[0] else None,
         items=case.items,
         unit=case.unit,
         flops=case.flops,

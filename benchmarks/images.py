@@ -24,22 +24,24 @@ from benchmarks.cases import TURNS, Case, Settings, Skip, benchmark
 from benchmarks.gpt import NEVER, next_seed, ours, peak
 from benchmarks.loops import Clock, Loop, counted
 
-LOG_EVERY = 20
 EXAMPLES = 2000
 """procedural images; few enough to make quickly, and an epoch of them is long enough for a loader"""
 LEARNING_RATE = 0.05
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 RESNET8, RESNET18 = (1, 1, 1), (2, 2, 2, 2)
 SIZES = {
-    "ResNet-8 8x8 w4": (8, 4, RESNET8),
-    "ResNet-8 16x16 w8": (16, 8, RESNET8),
-    "ResNet-8 16x16 w16": (16, 16, RESNET8),
-    "ResNet-8 32x32 w16": (32, 16, RESNET8),
-    "ResNet-8 32x32 w64": (32, 64, RESNET8),
+    "ResNet-8 8x8 w4": (8, 4, 20),
+    "ResNet-8 16x16 w8": (16, 8, 20),
+    "ResNet-8 16x16 w16": (16, 16, 20),
+    "ResNet-8 32x32 w16": (32, 16, 20),
+    "ResNet-8 32x32 w64": (32, 64, 4),
 }
+"""pixels along a side, width, steps between two rows of the log"""
 
 
-def image_spec(size: int, width: int, blocks: tuple[int, ...], batch_size: int, **more: Any) -> dict[str, Any]:
+def image_spec(
+    size: int, width: int, blocks: tuple[int, ...], batch_size: int, log_every: int = 20, **more: Any
+) -> dict[str, Any]:
     """A RunSpec: plain SGD on procedural images that are made beforehand."""
     return {
         "data": {"source": "procedural", "image_size": size, "train_examples": EXAMPLES, "test_examples": 100}
@@ -50,7 +52,7 @@ def image_spec(size: int, width: int, blocks: tuple[int, ...], batch_size: int, 
         "decay": {"weight_decay": 0.0005},
         "steps": NEVER,
         "batch_size": batch_size,
-        "evaluation": {"every": NEVER, "log_every": LOG_EVERY, "train_examples": 1, "examples": 1},
+        "evaluation": {"every": NEVER, "log_every": log_every, "train_examples": 1, "examples": 1},
         "seed": next_seed(),
     } | more
 
@@ -134,7 +136,7 @@ def run_dataloader(clock: Clock, spec: dict[str, Any], device: str, transform: C
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step % LOG_EVERY == 0:
+            if step % spec["evaluation"]["log_every"] == 0:
                 print(step, loss.item())
 
 
@@ -159,6 +161,7 @@ def run_epfl(clock: Clock, checkout: Path, spec: dict[str, Any], device: str) ->
     optimizer = torch.optim.SGD(
         model.parameters(), lr=spec["optimizer"]["learning_rate"], weight_decay=spec["decay"]["weight_decay"]
     )
+    clock.weights = sum(weight.numel() for weight in model.parameters())
     scaler = torch.amp.GradScaler(device, enabled=on_gpu)
     loss_function = torch.nn.CrossEntropyLoss()
     batch = spec["batch_size"]
@@ -263,7 +266,7 @@ def image_case(name: str, settings: Settings, spec: dict[str, Any], contenders: 
         unit="images",
         flops=shape.step_flops,
         peak=peak(settings, parsed.precision),
-        log_every=LOG_EVERY,
+        log_every=parsed.evaluation.log_every,
         turns=TURNS,
     )
 
@@ -271,10 +274,10 @@ def image_case(name: str, settings: Settings, spec: dict[str, Any], contenders: 
 @benchmark("resnet")
 def small_resnets(settings: Settings) -> Iterator[Case | Skip]:
     """A training step of ResNet-8, 8x8 to 32x32 images, widths 4 to 64, in float32, against DataLoader loops."""
-    for name, (size, width, blocks) in SIZES.items():
+    for name, (size, width, log_every) in SIZES.items():
+        spec = image_spec(size, width, RESNET8, batch_size=32, log_every=log_every)
         if settings.rehearse:
-            size, width = 8, 2
-        spec = image_spec(size, width, blocks, batch_size=2 if settings.rehearse else 32)
+            spec = image_spec(8, 2, RESNET8, batch_size=2)
         yield image_case(name, settings, spec, dataloaders(spec, settings, target=1.5))
 
 
@@ -285,7 +288,8 @@ def resnet18_on_a_cpu(settings: Settings) -> Iterator[Case | Skip]:
     if "epfl" not in settings.peers:
         yield Skip(name, "needs --peer epfl=PATH")
         return
-    spec = image_spec(32, 2 if settings.rehearse else 8, RESNET18, 2 if settings.rehearse else 32, ema=0.999)
+    width, batch = (2, 2) if settings.rehearse else (8, 32)
+    spec = image_spec(32, width, RESNET18, batch, ema=0.999)
     yield image_case(name, settings, spec, [epfl(spec, settings, None)])
 
 

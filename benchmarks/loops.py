@@ -105,6 +105,7 @@ class Loop:
     """how many it must be seen to train, so that equals are compared"""
     memory: int = 0
     """largest memory of the GPU so far, in bytes"""
+    length: float = 0.0
 
     def start(self, *, folder: Path, device: str, threads: int, log_every: int, seconds: float) -> None:
         """Bring the loop to its first step, warm it up, and choose the length of its turns.
@@ -126,8 +127,10 @@ class Loop:
             raise Failed(f"trains {found} weights, expected {self.weights}")
         self.steps = log_every
         self.turn()  # allocators, caches, compilers
+        period = self.turn() / self.repeat * log_every
         # a whole number of logging periods, so that every turn does the same work
-        self.steps = max(1, round(seconds / (self.turn() * log_every))) * log_every
+        periods = max(1, round(seconds / period))
+        self.steps, self.length = periods * log_every, periods * period
 
     def turn(self) -> float:
         """Train for one turn; seconds a step."""
