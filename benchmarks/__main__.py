@@ -96,14 +96,13 @@ def main(
 ) -> None:
     # every process of every contender inherits them, and torch reads them when it is imported
     os.environ |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    from decaylab.analysis.evidence import slug
-    from decaylab.training.loop import resolve_device
-
     try:
         unknown = sorted(set(names or []) - set(BENCHMARKS))
         if unknown:
             raise InputError(f"benchmark {unknown[0]!r}: expected one of {', '.join(BENCHMARKS)}")
         peers = find_peers(peer or [])
+        from decaylab.training.loop import resolve_device
+
         kind = "cpu" if rehearse else resolve_device(device).type
     except InputError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
@@ -116,6 +115,8 @@ def main(
         about = circumstances(settings)
     show(rows, Console())
     if out is not None:
+        from decaylab.analysis.evidence import slug
+
         kind = "rehearsal on" if rehearse else ""
         stem = out / slug(f"{kind} {about['hardware']['name']} {threads} of {os.cpu_count()} cores")
         write(rows, about, stem)

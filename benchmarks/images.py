@@ -278,13 +278,16 @@ def small_resnets(settings: Settings) -> Iterator[Case | Skip]:
         spec = image_spec(size, width, RESNET8, batch_size=32, log_every=log_every)
         if settings.rehearse:
             spec = image_spec(8, 2, RESNET8, batch_size=2)
-        yield image_case(name, settings, spec, dataloaders(spec, settings, target=1.5))
+        yield image_case(name, settings, spec, dataloaders(spec, settings, None if settings.gpu else 1.5))
 
 
 @benchmark("resnet18-cpu")
 def resnet18_on_a_cpu(settings: Settings) -> Iterator[Case | Skip]:
     """A training step of a thin ResNet-18 with an average of its weights, against the EPFL step, in float32."""
     name = "ResNet-18 32x32 w8"
+    if settings.gpu:
+        yield Skip(name, "for a CPU; resnet18-gpu is for a GPU")
+        return
     if "epfl" not in settings.peers:
         yield Skip(name, "needs --peer epfl=PATH")
         return

@@ -113,9 +113,10 @@ class Loop:
         Raises:
             Failed: it does not get there.
         """
-        # a server imports once what every loop needs, and forks; nothing has touched a GPU by then
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch._dynamo", "decaylab.training.loop"])
+        # A server imports once what every loop needs, and forks. CUDA survives no fork, and its loops last longer.
+        context = multiprocessing.get_context("spawn" if device == "cuda" else "forkserver")
+        if device != "cuda":
+            context.set_forkserver_preload(["torch._dynamo", "decaylab.training.loop"])
         self.log = folder / f"{self.name.replace(' ', '-').replace('/', '-')}-{time.monotonic_ns()}.log"
         self.orders, theirs = context.Pipe()
         main = (theirs, self.log, device, threads, self.run, self.arguments)
