@@ -113,7 +113,7 @@ def main(
             settings = replace(settings, rounds=1, seconds=0.01)
         rows = run(names or [name for name in BENCHMARKS if name not in BY_NAME_ONLY], settings)
         about = circumstances(settings)
-    show(rows, Console())
+    show(rows, Console(width=None if sys.stdout.isatty() else 120))
     if out is not None:
         from decaylab.analysis.evidence import slug
 

@@ -72,6 +72,8 @@ class Case:
     """least utilisation that is hoped for of the first contender"""
     log_every: int = 1
     """turns are multiples of this many steps"""
+    most_rounds: int | None = None
+    """fewer rounds than were asked for, where each takes long and none differs much"""
     turns: int = 1
     """of each contender in one round, or fewer where a turn of the slowest takes longer than its share"""
 
@@ -179,7 +181,8 @@ def measure(name: str, case: Case, settings: Settings) -> list[Row]:
                 contender.start(**about)
         slowest = max((contender.length for contender in running()), default=0)
         turns = max(1, min(case.turns, int(settings.seconds / slowest))) if slowest else 1
-        for number in range(settings.rounds * turns):
+        rounds = min(settings.rounds, case.most_rounds or settings.rounds)
+        for number in range(rounds * turns):
             for contender in rotated(running(), number):
                 with noted(contender):
                     times[contender.name].append(contender.turn())

@@ -73,7 +73,7 @@ def notebooks(settings: Settings) -> Iterator[Case | Skip]:
             yield Skip(f"render {name}", "no results; `make report SCALE=smoke` makes them")
             continue
         words = [*DECAYLAB, "render", name, "--scale", scale, "--results", results, "--reports", reports]
-        yield Case(f"render {name}", [Command("decaylab render", words, ROOT)], about=f"scale {scale}")
+        yield Case(f"render {name}", [Command("decaylab render", words, ROOT)], about=f"scale {scale}", most_rounds=3)
 
 
 @benchmark("workflow")
