@@ -10,6 +10,9 @@ REPLICATIONS ?=
 IMAGES ?=
 TEXT ?=
 
+# checkouts to be compared with, as NAME=PATH: nanogpt, epfl, airbench
+PEERS ?=
+
 VENV := .venv
 BIN := $(VENV)/bin
 # a copy of the lock that was installed
@@ -21,7 +24,7 @@ scale = $(or $(SCALE),$(shell sed -n 's/^scale: *//p' config/config.yaml))
 reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help env install report test lint format lock readme clean distclean
+.PHONY: help env install report test benchmark lint format lock readme clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +58,9 @@ install:
 
 test: lint ## all checks and tests [WORKERS=]
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+benchmark: env ## time training, start-up and workflow, beside other people's code [PEERS="nanogpt=PATH epfl=PATH"]
+	@$(BIN)/python -m benchmarks $(foreach peer,$(PEERS),--peer $(peer)) --out benchmarks/results
 
 lint: env ## style of code, rules and notebooks
 	@$(BIN)/ruff check --quiet .

@@ -1,0 +1,344 @@
+"""A training step of ResNets: ours, the loop around a DataLoader that most people write, the EPFL's, airbench's.
+
+- DataLoader: our network in torch's default layout, SGD as torch chooses it, images decoded one by one by the usual
+  transforms, the loss fetched at every logging step. Once with torchvision's transforms and PIL, as the tutorials have
+  it, and once with the same arithmetic on tensors, which is kinder to it.
+- EPFL: their network from their file, trained as their `train.py` does: autocast to float16 with a scaler, SGD,
+  channels_last, their average of the weights in every step. The script itself needs ffcv, aim and a GPU; batches come
+  from a tensor on the device instead, which costs less than their loader. Without a GPU it runs in float32.
+- airbench: its loader of batches on the GPU feeds our network in half precision and channels_last, with SGD and
+  Nesterov momentum. Its own network is of another kind and another size, so its records are not comparable.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import TURNS, Case, Settings, Skip, benchmark
+from benchmarks.gpt import NEVER, next_seed, ours, peak
+from benchmarks.loops import Clock, Loop, counted
+
+EXAMPLES = 2000
+"""procedural images; few enough to make quickly, and an epoch of them is long enough for a loader"""
+LEARNING_RATE = 0.05
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+RESNET8, RESNET18 = (1, 1, 1), (2, 2, 2, 2)
+SIZES = {
+    "ResNet-8 8x8 w4": (8, 4, 20),
+    "ResNet-8 16x16 w8": (16, 8, 20),
+    "ResNet-8 16x16 w16": (16, 16, 20),
+    "ResNet-8 32x32 w16": (32, 16, 20),
+    "ResNet-8 32x32 w64": (32, 64, 4),
+}
+"""pixels along a side, width, steps between two rows of the log"""
+
+
+def image_spec(
+    size: int, width: int, blocks: tuple[int, ...], batch_size: int, log_every: int = 20, **more: Any
+) -> dict[str, Any]:
+    """A RunSpec: plain SGD on procedural images that are made beforehand."""
+    return {
+        "data": {"source": "procedural", "image_size": size, "train_examples": EXAMPLES, "test_examples": 100}
+        | {"kind": "images"}
+        | more.pop("data", {}),
+        "model": {"kind": "preact_resnet", "width": width, "blocks": list(blocks)},
+        "optimizer": {"name": "sgd", "learning_rate": LEARNING_RATE} | more.pop("optimizer", {}),
+        "decay": {"weight_decay": 0.0005},
+        "steps": NEVER,
+        "batch_size": batch_size,
+        "evaluation": {"every": NEVER, "log_every": log_every, "train_examples": 1, "examples": 1},
+        "seed": next_seed(),
+    } | more
+
+
+def network(spec: dict[str, Any], classes: int) -> Any:
+    """Our network of a spec, for somebody else's loop."""
+    from decaylab.models import build_model
+    from decaylab.spec import parse_spec
+
+    parsed = parse_spec(spec, "benchmark")
+    return build_model(parsed.model, classes=classes, image_size=parsed.data.image_size, seed=0)
+
+
+def training_images(spec: dict[str, Any]) -> tuple[Any, Any]:
+    """The training images of a spec: uint8 [n, height, width, 3] and int64 labels [n], both arrays."""
+    from decaylab.data.procedural import World
+    from decaylab.spec import parse_spec
+
+    data = parse_spec(spec, "benchmark").data
+    images, labels = World(data).split("train", data.train_examples)
+    return images.numpy(), labels.numpy()
+
+
+class ListedImages:
+    """What torchvision's CIFAR10 is: arrays in memory, one picture at a time, through a transform."""
+
+    def __init__(self, images: Any, labels: Any, transform: Callable[[Any], Any]) -> None:
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.images[index]), int(self.labels[index])
+
+
+def torchvision_transform() -> Callable[[Any], Any]:
+    from PIL import Image
+    from torchvision import transforms
+
+    return transforms.Compose([Image.fromarray, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+
+
+def tensor_transform() -> Callable[[Any], Any]:
+    """The same without PIL and torchvision."""
+    import torch
+
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    return lambda image: torch.from_numpy(image).permute(2, 0, 1).float().div(255).sub(mean).div(std)
+
+
+def run_dataloader(clock: Clock, spec: dict[str, Any], device: str, transform: Callable[[], Any], workers: int) -> None:
+    """The loop of the tutorials."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.utils.data import DataLoader
+
+    images, labels = training_images(spec)
+    model = network(spec, int(labels.max()) + 1).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=spec["optimizer"]["learning_rate"], weight_decay=spec["decay"]["weight_decay"]
+    )
+    loader = DataLoader(
+        ListedImages(images, labels, transform()),
+        batch_size=spec["batch_size"],
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        pin_memory=device == "cuda",
+        persistent_workers=workers > 0,
+    )
+    half = spec.get("precision") in ("float16", "bfloat16")
+    model.train()
+    with counted(clock):
+        for step in itertools.count():
+            if step % len(loader) == 0:
+                batches = iter(loader)
+            inputs, targets = (part.to(device, non_blocking=True) for part in next(batches))
+            with torch.autocast(device, torch.bfloat16, enabled=half):
+                loss = cross_entropy(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % spec["evaluation"]["log_every"] == 0:
+                print(step, loss.item())
+
+
+def run_epfl(clock: Clock, checkout: Path, spec: dict[str, Any], device: str) -> None:
+    """Their network and average in a step that does what theirs does, in its order."""
+    import copy
+
+    import torch
+
+    sys.dont_write_bytecode = True
+    theirs = import_file(checkout / "overparameterized_nets/models/get_models.py")
+    images, labels = training_images(spec)
+    on_gpu = device == "cuda"
+    inputs = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div(255)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    targets = torch.from_numpy(labels).to(device)
+    model = theirs.PreActResNet18(
+        int(labels.max()) + 1, spec["model"]["width"], cuda=on_gpu, bn_flag=True, learnable_bn=True
+    )
+    model = model.to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=spec["optimizer"]["learning_rate"], weight_decay=spec["decay"]["weight_decay"]
+    )
+    clock.weights = sum(weight.numel() for weight in model.parameters())
+    scaler = torch.amp.GradScaler(device, enabled=on_gpu)
+    loss_function = torch.nn.CrossEntropyLoss()
+    batch = spec["batch_size"]
+    model.train()
+    for _ in itertools.count():
+        for which in torch.randperm(len(targets), device=device).split(batch):
+            if len(which) < batch:
+                continue
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.float16, enabled=on_gpu):
+                loss = loss_function(model(inputs[which]), targets[which])
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            average.moving_average(model, 0.999)
+            clock()
+
+
+def run_airbench(clock: Clock, checkout: Path, spec: dict[str, Any], folder: Path) -> None:
+    """Batches from their loader, flipped and moved, into our network in half precision."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    sys.dont_write_bytecode = True
+    images, labels = training_images(spec)
+    # where their loader looks for the file that it would otherwise make of a download
+    folder.mkdir(exist_ok=True)
+    classes = [str(label) for label in range(int(labels.max()) + 1)]
+    stored = {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels), "classes": classes}
+    torch.save(stored, folder / "train.pt")
+    theirs = import_file(checkout / "airbench/utils.py")
+    loader = theirs.CifarLoader(
+        str(folder), train=True, batch_size=spec["batch_size"], aug={"flip": True, "translate": 2}
+    )
+    model = network(spec, len(classes)).cuda().half().to(memory_format=torch.channels_last)
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.float()
+    model.compile()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=spec["optimizer"]["learning_rate"], momentum=0.9, nesterov=True, fused=True
+    )
+    model.train()
+    with counted(clock):
+        while True:
+            for inputs, targets in loader:
+                cross_entropy(model(inputs), targets).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+
+def import_file(path: Path) -> Any:
+    """A module of a checkout, without its package: those import what need not be installed."""
+    description = importlib.util.spec_from_file_location(f"peer_{path.stem}", path)
+    module = importlib.util.module_from_spec(description)
+    description.loader.exec_module(module)
+    return module
+
+
+def has_torchvision() -> bool:
+    return importlib.util.find_spec("torchvision") is not None
+
+
+def dataloaders(spec: dict[str, Any], settings: Settings, target: float | None) -> list[Loop]:
+    """The loops around a DataLoader that this machine can run."""
+    arguments = {"spec": spec, "device": settings.device}
+    transforms: dict[str, Callable[[], Any]] = {"tensors": tensor_transform}
+    if has_torchvision():
+        transforms = {"torchvision": torchvision_transform} | transforms
+    # a loader's processes need cores besides those that train; with none to spare they only take turns with it
+    spare = (os.cpu_count() or 1) - settings.threads
+    workers = [0] if spare < 2 else [0, min(8, spare) if settings.gpu else 2]
+    return [
+        Loop(
+            f"DataLoader, {name}" + (f", {count} workers" if count else ""),
+            run_dataloader,
+            arguments | {"transform": transform, "workers": count},
+            against="ours",
+            target=target,
+        )
+        for name, transform in transforms.items()
+        for count in workers
+    ]
+
+
+def image_case(name: str, settings: Settings, spec: dict[str, Any], contenders: list[Loop]) -> Case:
+    """`spec` is that of ours, which is the first contender."""
+    from decaylab.spec import parse_spec
+    from decaylab.training.cost import shape_of
+
+    parsed = parse_spec(spec, name)
+    shape = shape_of(parsed)
+    for loop in contenders:
+        loop.weights = shape.parameters
+    size = parsed.data.image_size
+    return Case(
+        name,
+        [ours("ours", spec, settings), *contenders],
+        about=f"{shape.parameters:,} weights, {size} x {size} pixels, batch {parsed.batch_size}, {parsed.precision}"
+        + (f", EMA {parsed.ema}" if parsed.ema else ""),
+        items=parsed.batch_size,
+        unit="images",
+        flops=shape.step_flops,
+        peak=peak(settings, parsed.precision),
+        log_every=parsed.evaluation.log_every,
+        turns=TURNS,
+    )
+
+
+@benchmark("resnet")
+def small_resnets(settings: Settings) -> Iterator[Case | Skip]:
+    """A training step of ResNet-8, 8x8 to 32x32 images, widths 4 to 64, in float32, against DataLoader loops."""
+    for name, (size, width, log_every) in SIZES.items():
+        spec = image_spec(size, width, RESNET8, batch_size=32, log_every=log_every)
+        if settings.rehearse:
+            spec = image_spec(8, 2, RESNET8, batch_size=2)
+        yield image_case(name, settings, spec, dataloaders(spec, settings, None if settings.gpu else 1.5))
+
+
+@benchmark("resnet18-cpu")
+def resnet18_on_a_cpu(settings: Settings) -> Iterator[Case | Skip]:
+    """A training step of a thin ResNet-18 with an average of its weights, against the EPFL step, in float32."""
+    name = "ResNet-18 32x32 w8"
+    if settings.gpu:
+        yield Skip(name, "for a CPU; resnet18-gpu is for a GPU")
+        return
+    if "epfl" not in settings.peers:
+        yield Skip(name, "needs --peer epfl=PATH")
+        return
+    width, batch = (2, 2) if settings.rehearse else (8, 32)
+    spec = image_spec(32, width, RESNET18, batch, ema=0.999)
+    yield image_case(name, settings, spec, [epfl(spec, settings, None)])
+
+
+def epfl(spec: dict[str, Any], settings: Settings, target: float | None) -> Loop:
+    arguments = {
+        "checkout": settings.peers["epfl"],
+        "spec": spec,
+        "device": settings.device,
+    }
+    return Loop("EPFL step", run_epfl, arguments, against="ours", target=target)
+
+
+@benchmark("resnet18-gpu")
+def resnet18_on_a_gpu(settings: Settings) -> Iterator[Case | Skip]:
+    """A training step of ResNet-18 on 32x32 images at batch 128 in half precision on a GPU, against all others."""
+    name = "ResNet-18 32x32 w64"
+    if not (settings.gpu or settings.rehearse):
+        yield Skip(name, "needs a GPU")
+        return
+    width, batch = (2, 2) if settings.rehearse else (64, 128)
+    precision = "float16" if settings.gpu else "float32"
+    if "epfl" in settings.peers:
+        spec = image_spec(32, width, RESNET18, batch, precision=precision, ema=0.999)
+        yield image_case(f"{name}, EMA", settings, spec, [epfl(spec, settings, 1.5)])
+    spec = image_spec(32, width, RESNET18, batch, precision="bfloat16")
+    yield image_case(name, settings, spec, dataloaders(spec, settings, 1.5))
+    yield airbench(f"{name}, augmented", settings, width, batch)
+
+
+def airbench(name: str, settings: Settings, width: int, batch: int) -> Case | Skip:
+    if "airbench" not in settings.peers:
+        return Skip(name, "needs --peer airbench=PATH")
+    if not settings.gpu:
+        return Skip(name, "airbench's loader puts its images on a GPU")
+    if not has_torchvision():
+        return Skip(name, "airbench's loader needs torchvision")
+    spec = image_spec(
+        32, width, RESNET18, batch,
+        precision="bfloat16",
+        data={"augmentation": "flip_translate"},
+        optimizer={"momentum": 0.9, "nesterov": True},
+    )  # fmt: skip
+    arguments = {
+        "checkout": settings.peers["airbench"],
+        "spec": spec,
+        "folder": settings.folder / "airbench",
+    }
+    loader = Loop("airbench's loader", run_airbench, arguments, against="ours")
+    return image_case(name, settings, spec, [loader])
