@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from decaylab.analysis.evidence import collect, load_evidence, slug
+from decaylab.analysis.evidence import collect, slug
+from decaylab.analysis.filed import REQUIRED, load_evidence
 from decaylab.errors import InputError
 from decaylab.replication import expand
 
@@ -107,7 +108,7 @@ def test_slug(text, name):
         ("[]", "replication: this key is required"),
         ("{", "expected JSON"),
         (
-            '{"replication": "other", "scale": "gpu", "hardware": "x", "verdicts": {}, "arms": []}',
+            json.dumps(dict.fromkeys(REQUIRED) | {"replication": "other"}),
             "replication: expected tiny, as the folder, got other",
         ),
     ],
