@@ -65,6 +65,7 @@ def write_table(table: pd.DataFrame) -> bytes:
         compression="zstd",
         compression_level=LEVEL,
         use_dictionary=["run_id"],
+        write_statistics=False,
         use_byte_stream_split=metrics,
     )
     return content.getvalue()

@@ -10,7 +10,7 @@ from decaylab.analysis.judge import judge, write
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.load import evidence_note, read_verdicts, relative, sources_text
+from decaylab.report.load import evidence_facts, read_verdicts, relative, sources_text
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site, write_page
 
@@ -78,6 +78,6 @@ def _entry(origin: Origin, here: Layout, root: Path, folder: Path) -> dict[str, 
         "scale": origin.scale,
         "hardware": ", ".join(dict.fromkeys(head["hardware"] for head in heads)),
         "data": sources_text(item for head in heads for item in head["data"]),
-        "evidence_note": evidence_note(origin, origin.filed, root, folder),
+        "facts": evidence_facts(origin, origin.filed, root, folder),
         "replications": replications,
     }

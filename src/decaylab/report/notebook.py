@@ -73,7 +73,7 @@ def render(
         "icons": icons(),
     }
     path = layout.report(scale, name)
-    page["evidence_note"] = evidence_note(origin, [name], root, path.parent) if origin else ""
+    page["evidence_note"] = evidence_note(origin, [name], layout, root, path.parent) if origin else ""
     with atomic_path(path) as temporary:
         temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
     return path

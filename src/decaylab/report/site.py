@@ -53,7 +53,7 @@ def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, C
 
     def note(folder: Path) -> dict[str, Any]:
         names = [rep.name for rep in reps]
-        return {"evidence_note": evidence_note(origin, names, root, folder) if origin else None}
+        return {"evidence_note": evidence_note(origin, names, layout, root, folder) if origin else None}
 
     for run in runs:
         page = run_page(run.summary, scale, layout, reps, claims, planned.get(run.run_id))
@@ -74,6 +74,7 @@ def index_page(
     """What the index shows."""
     views = [view for rep in reps for view in claims[rep.name]]
     counts = Counter(view["verdict"] for view in views)
+    filed = layout.reports / "evidence" / "index.html"
     here = [read_verdicts(layout.verdicts(scale, rep.name)) for rep in reps]
     return {
         "scale": scale,
@@ -84,6 +85,7 @@ def index_page(
         "counts": {verdict: counts[verdict] for verdict in VERDICTS},
         "judged": sum(view["verdict"] != "not run" for view in views),
         "total": len(views),
+        "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
         "expected": sum(file["expected_false_verdicts"] for file in here if file),
         "replications": [
