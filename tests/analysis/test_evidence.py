@@ -289,6 +289,10 @@ def test_data_of_the_users_own_are_restored_without_the_files(lab, gpu):
     assert choose("images", choices["images"].text) == choices["images"]
     filed = json.loads(path.read_text())
     assert claims_of(judge(rep, "gpu", there, lab.root, origin.choices)) == filed["verdicts"]["claims"]
+    # what the replication uses anyway, or what it has no use for, is no choice
+    (own,) = add([pack("own.zip", choices={"images": Choice("procedural"), "text": Choice("stdlib")})], lab.root)
+    assert own.name == "gpu-procedural-nvidia-h200.json"
+    assert json.loads(own.read_text())["choices"] == {}
     with pytest.raises(InputError, match="images: filed are runs on other content, with sha256 aaaa"):
         add([pack("b.zip", choices={"images": Choice("mine.tar", "b" * 64)})], lab.root)
 

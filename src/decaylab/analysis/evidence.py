@@ -254,7 +254,9 @@ def _compose(
         stage: an empty results folder, to be judged.
     """
     planned = [(spec, parameters) for spec, parameters, _ in expand(rep, scale, dict(choices))]
-    kinds = {spec.data.kind for spec, _ in planned}
+    # a choice of what the replication uses anyway, or of a kind that it does not use, is none
+    own = {spec.run_id for spec, _, _ in expand(rep, scale)}
+    kinds = {spec.data.kind for spec, _ in planned if spec.run_id not in own}
     choices = {kind: choice for kind, choice in choices.items() if kind in kinds}
     sources = sorted({spec.data.source for spec, _ in planned})
     hardware = _distinct(hardware_name(run.summary) for _, run in runs)

@@ -15,7 +15,7 @@ from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import find_root, select
 from decaylab.report.figures import claims_forest
-from decaylab.report.html import estimate, number
+from decaylab.report.html import estimate, number, scale_text
 from decaylab.report.load import judged_in, read_evidence
 
 BEGIN, END = "<!-- headline:", "<!-- /headline -->"
@@ -53,14 +53,14 @@ def block(root: Path) -> str:
     files = {file["file"]: file for file, _ in rows}
     data = sorted({item["source"] for file in files.values() for item in file["data"]})
     commits = sorted({commit for _, claim in rows for commit in claim["commits"]})
-    places = "; ".join(sorted({f"{file['scale']} scale on {file['hardware']}" for file in files.values()}))
+    places = "; ".join(sorted({f"scale {scale_text(file['scale'])} on {file['hardware']}" for file in files.values()}))
     return (
         f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
         "The source's number belongs to the paper's own scale. Each estimate is that of the claim's first test; the\n"
-        "report shows all tests and variants, and `decaylab evidence` filed the runs.\n"
+        "reports show all tests and variants; `snakemake --cores all evidence` makes them from the filed runs.\n"
     )
 
 
