@@ -381,3 +381,9 @@ def test_a_folder_with_results_of_its_own_is_left_alone(lab, gpu):
     lab.fill(rep, "gpu", final)
     with pytest.raises(InputError, match="has results of its own"):
         restore(path.stem, lab.layout, lab.root)
+    # also where training went on from restored runs
+    there = lab.layout.filed(path.stem)
+    restore(path.stem, there, lab.root)
+    there.state("some-run").mkdir(parents=True)
+    with pytest.raises(InputError, match="has results of its own"):
+        restore(path.stem, there, lab.root)

@@ -162,7 +162,8 @@ def restore(name: str, layout: Layout, root: Path) -> list[str]:
         raise InputError(
             f"evidence {name!r}: expected one of {', '.join(filed) or 'those filed with their runs: none'}"
         )
-    if layout.results.exists() and any(layout.results.iterdir()) and not layout.origin.exists():
+    trained = not layout.origin.exists() or layout.state("").exists()
+    if layout.results.exists() and any(layout.results.iterdir()) and trained:
         raise InputError(f"{layout.results}: has results of its own; evidence is restored into a folder for itself")
     heads: dict[str, dict[str, Any]] = {}
     layout.results.parent.mkdir(parents=True, exist_ok=True)
