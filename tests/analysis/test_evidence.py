@@ -297,6 +297,20 @@ def test_data_of_the_users_own_are_restored_without_the_files(lab, gpu):
         add([pack("b.zip", choices={"images": Choice("mine.tar", "b" * 64)})], lab.root)
 
 
+def test_packs_of_different_options_never_overwrite_each_other(lab, gpu):
+    _, pack = gpu
+    packs = [
+        pack("a.zip", lambda p: p["seed"] == 0),
+        pack("b.zip", lambda p: p["seed"] == 1, choices={"images": Choice("procedural")}),
+    ]
+    with pytest.raises(InputError, match="made with different options go there; add one at a time"):
+        add(packs, lab.root)
+    assert files(lab) == []
+    for path in packs:
+        (filed,) = add([path], lab.root)
+    assert len(json.loads(filed.read_text())["runs"]) == 8
+
+
 def test_the_commit_of_a_machine_without_git_is_told_by_its_code(lab, gpu, monkeypatch):
     _, pack = gpu
     monkeypatch.setattr("decaylab.analysis.evidence.git_commit", lambda _: "feedbeef")

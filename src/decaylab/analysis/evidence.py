@@ -11,6 +11,7 @@ import math
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +146,9 @@ def add(
                 if wanted:
                     stage = Layout(Path(scratch) / f"stage-{len(filings)}")
                     filings.append(_compose(rep, scale, choices, wanted, lines, stage, root, replace))
+        # the same data may be a choice in one pack and the replication's own in another
+        if twice := [path for path, count in Counter(filing.path for filing in filings).items() if count > 1]:
+            raise InputError(f"{twice[0]}: packs that were made with different options go there; add one at a time")
         return [filing.write() for filing in filings]
 
 
