@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,7 +15,9 @@ import yaml
 
 from decaylab import cli
 from decaylab.errors import Interrupted
-from decaylab.files import write_json
+from decaylab.files import Layout, write_json
+from decaylab.replication import plan_runs, select
+from decaylab.training import runner
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,6 +111,10 @@ def test_a_bad_archive_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, cap
         (["train"], "give run ids, or --spec FILE --out DIR, or --missing"),
         (["train", "--spec", "x.yaml"], "--spec FILE and --out DIR go together"),
         (["train", "--spec", "absent.yaml", "--out", "o"], "absent.yaml: cannot be read"),
+        (["train", "--spec", "x.yaml", "--out", "o", "--pack", "p.zip"], "--pack is for planned runs"),
+        (["evidence", "add", "absent.zip"], "absent.zip: no such file"),
+        (["evidence", "add", "README.md"], "README.md: not a pack, or a damaged one"),
+        (["evidence", "restore", "gpu-x"], "evidence 'gpu-x'"),
     ],
 )
 def test_wrong_words_are_one_line_and_exit_code_2(monkeypatch, capsys, words, message) -> None:
@@ -192,8 +199,60 @@ def test_missing_works_through_the_most_wanted_first_and_stops_in_time(tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.fixture
+def clone(tmp_path, monkeypatch) -> Path:
+    """A folder with one real replication, in which commands run."""
+    name = "loss_stabilization"
+    (tmp_path / "replications" / name).mkdir(parents=True)
+    shutil.copy(ROOT / "replications" / name / "replication.yaml", tmp_path / "replications" / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_runs_travel_from_a_bare_machine_to_filed_evidence(clone, monkeypatch, capsys) -> None:
+    """Two runs are trained and packed, the second after the first was stopped; both are filed and restored."""
+    planned = plan_runs(select(clone, "all"), "smoke")
+    first, second = [run_id for run_id in planned if run_id.startswith("mlp-")][:2]
+    code, _, err = run(monkeypatch, capsys, "train", first, "--scale", "smoke", "--pack", "out/pack.zip")
+    assert code == 0
+    assert "out/pack.zip: 1 runs packed" in err
+    registered = [json.loads(line)["registered_at"] for line in Path("results/claims.jsonl").read_text().splitlines()]
+    assert len(registered) == len(select(clone, "all")[0].claims)
+    assert max(registered) <= json.loads(Layout().summary(first).read_text())["started_at"]
+    code, out, _ = run(monkeypatch, capsys, "evidence", "add", "out/pack.zip")
+    assert code == 0
+    filed = Path(out.strip())
+    assert [item["run_id"] for item in json.loads(filed.read_text())["runs"]] == [first]
+
+    def stopped(specs, layout, options) -> None:
+        train_all(specs, layout, options)
+        raise Interrupted("stopped by a signal")
+
+    train_all = runner.train_all
+    monkeypatch.setattr(runner, "train_all", stopped)
+    code, _, err = run(monkeypatch, capsys, "train", second, "--scale", "smoke", "--pack", "out/pack.zip")
+    assert code == 1
+    assert "out/pack.zip: 2 runs packed" in err
+    code, _, _ = run(monkeypatch, capsys, "evidence", "add", "out/pack.zip")
+    assert code == 0
+    value = json.loads(filed.read_text())
+    assert [item["run_id"] for item in value["runs"]] == sorted([first, second])
+    code, out, _ = run(monkeypatch, capsys, "evidence", "restore", filed.stem)
+    assert code == 0
+    restored = Layout().filed(filed.stem)
+    assert out.strip() == str(restored.results)
+    for run_id in (first, second):
+        assert json.loads(restored.summary(run_id).read_text()) == json.loads(Layout().summary(run_id).read_text())
+
+
+def test_a_pack_without_runs_is_not_written(clone, monkeypatch, capsys) -> None:
+    code, _, err = run(monkeypatch, capsys, "train", "--missing", "--minutes", 0, "--pack", "pack.zip")
+    assert code == 0
+    assert "pack.zip: not written, no run has finished" in err
+    assert not Path("pack.zip").exists()
+
+
 def test_a_damaged_calibration_is_only_a_cache(tmp_path) -> None:
-    from decaylab.files import Layout
     from decaylab.training.cost import Pricer
 
     write_json(tmp_path / "calibration.json", {"x": {"step": 1.0, "example": 1.0}})

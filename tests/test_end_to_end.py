@@ -17,26 +17,37 @@ PARTS = ("Snakefile", "config", "notebooks", "profiles", "replications", "src", 
 KEYS = {"claim", "verdict", "estimate", "interval", "n", "source_value", "scale", "claim_sha256", "run_ids"}
 
 
-def snakemake(folder: Path, *words: str) -> str:
-    """Everything that `snakemake --cores 2 WORDS --config scale=smoke` prints in `folder`, which it must end well."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words, "--config", "scale=smoke"]
+def python(folder: Path, *words: str) -> str:
+    """Everything that `python -m WORDS` prints in `folder`, which it must end well."""
     # the copy's own code runs, not the one that is installed
     environment = os.environ | {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which `snakemake` ran."""
-    folder = tmp_path_factory.mktemp("clone")
+def snakemake(folder: Path, *words: str) -> str:
+    """Everything that `snakemake --cores 2 WORDS --config scale=smoke` prints in `folder`, which it must end well."""
+    return python(folder, "snakemake", "--cores", "2", *words, "--config", "scale=smoke")
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The project as in a fresh clone, but for its evidence, whose runs are none of this scale."""
+    folder.mkdir(exist_ok=True)
     for name in PARTS:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "evidence"))
         else:
             shutil.copy(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which `snakemake` ran."""
+    folder = copy_of_the_project(tmp_path_factory.mktemp("clone"))
     snakemake(folder)
     return folder
 
@@ -103,3 +114,24 @@ def test_every_page_works_in_a_browser_without_a_network(finished: Path, browse)
 def test_snakemake_writes_its_own_report(finished: Path) -> None:
     snakemake(finished, "all", "--report", "report.zip")
     assert (finished / "report.zip").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_a_clean_clone_shows_what_another_machine_trained(finished: Path, tmp_path: Path, browse) -> None:
+    name, other = "loss_stabilization", copy_of_the_project(tmp_path / "other")
+    pack = tmp_path / "pack.zip"
+    python(finished, "decaylab", "pack", str(pack), name, "--scale", "smoke")
+    assert pack.stat().st_size < 500_000
+    filed = other / python(other, "decaylab", "evidence", "add", str(pack)).strip()
+    printed = python(other, "snakemake", "--cores", "2", "evidence")
+    assert "train_" not in printed
+    assert not (other / "results" / "runs").exists()
+    # what was judged from the runs, what was filed and what was judged from the restored runs are the same
+    restored = Layout(other / "results", other / "reports").filed(filed.stem)
+    files = [Layout(finished / "results").verdicts("smoke", name), restored.verdicts("smoke", name)]
+    there, again = (json.loads(path.read_text(encoding="utf-8"))["claims"] for path in files)
+    assert there == again == json.loads(filed.read_text(encoding="utf-8"))["verdicts"]["claims"]
+    index, report = other / "reports" / "evidence" / "index.html", restored.report("smoke", name)
+    assert "nothing was trained here" in report.read_text(encoding="utf-8")
+    assert "Nothing to be done" in python(other, "snakemake", "--cores", "2", "evidence")
+    assert len(browse([index, report])[report.name]["figures"]) >= 3

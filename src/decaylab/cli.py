@@ -25,6 +25,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+evidence = typer.Typer(
+    help="Measured runs on named hardware, filed under replications/<name>/evidence/.", no_args_is_help=True
+)
+app.add_typer(evidence, name="evidence")
 
 
 class Scale(StrEnum):
@@ -41,6 +45,8 @@ TextOption = Annotated[str | None, typer.Option(help="text data in place of the 
 ResultsOption = Annotated[Path, typer.Option(help="where results lie")]
 ReportsOption = Annotated[Path, typer.Option(help="where reports lie")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="where a run is filed with other numbers, take these")]
+FiledArgument = Annotated[str, typer.Argument(help="<scale>-<data>-<hardware>, as the files are named")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads of one training")]
 
 SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
@@ -164,6 +170,9 @@ def train(
         bool, typer.Option("--missing", help="all runs that have no results yet, most wanted first")
     ] = False,
     minutes: Annotated[float | None, typer.Option(min=0, help="stop in time, saving the state")] = None,
+    pack: Annotated[
+        Path | None, typer.Option(help="at the end, also an early one, pack all finished runs into this file")
+    ] = None,
     images: ImagesOption = None,
     text: TextOption = None,
     results: ResultsOption = RESULTS,
@@ -175,6 +184,8 @@ def train(
         raise InputError("train: give run ids, or --spec FILE --out DIR, or --missing; exactly one of them")
     if (spec is None) != (out is None):
         raise InputError("train: --spec FILE and --out DIR go together")
+    if spec is not None and pack is not None:
+        raise InputError("train: --pack is for planned runs, --spec for others")
     choices = _choices(images, text)
     planned: dict[str, PlannedRun] = {}
     if spec is not None:
@@ -183,6 +194,7 @@ def train(
         layout = Layout(results)
         planned = plan_runs(select(find_root(), replications), scale.value, choices)
         wanted = _wanted(run_ids, planned, layout, scale.value)
+        _register(select(find_root(), "all"), layout)
     from decaylab.training.cost import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
@@ -198,6 +210,9 @@ def train(
             raise
         typer.echo(f"time is up: {reason}", err=True)
         return
+    finally:
+        if pack is not None:
+            _pack(pack, layout, planned, scale, choices)
     for item in wanted if spec is not None else []:
         typer.echo(layout.summary(item.run_id))
     typer.echo(f"{finished} runs finished", err=True)
@@ -218,10 +233,14 @@ def _wanted(run_ids: list[str] | None, planned: dict[str, PlannedRun], layout: L
 @app.command()
 def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
     """Note the text of every claim, before its first run, in results/claims.jsonl."""
+    count = _register(_selected(names or ["all"]), Layout(results))
+    typer.echo(f"{count} claims newly registered", err=True)
+
+
+def _register(reps: list[Replication], layout: Layout) -> int:
     from decaylab.analysis.registry import register_claims
 
-    count = register_claims(_selected(names or ["all"]), Layout(results), find_root())
-    typer.echo(f"{count} claims newly registered", err=True)
+    return register_claims(reps, layout, find_root())
 
 
 @app.command()
@@ -289,19 +308,85 @@ def site(
 
 
 @app.command()
-def evidence(
+def pack(
+    file: Annotated[Path, typer.Argument(help="the pack that is written")],
     names: Names = None,
     scale: ScaleOption = Scale.laptop,
     images: ImagesOption = None,
     text: TextOption = None,
     results: ResultsOption = RESULTS,
 ) -> None:
-    """File the results of this machine as evidence: small tables under replications/<name>/evidence/."""
-    from decaylab.analysis.evidence import collect
+    """Pack finished runs into one small file, for `decaylab evidence add` on another machine."""
+    choices = _choices(images, text)
+    _pack(file, Layout(results), plan_runs(_selected(names), scale.value, choices), scale, choices)
+
+
+def _pack(file: Path, layout: Layout, planned: dict[str, PlannedRun], scale: Scale, choices: dict[str, Choice]) -> None:
+    from decaylab.analysis.pack import write_pack
+
+    count = write_pack(file, layout, planned, scale.value, choices, find_root())
+    typer.echo(f"{file}: {count} runs packed" if count else f"{file}: not written, no run has finished", err=True)
+
+
+@evidence.command()
+def collect(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    replace: ReplaceOption = False,
+) -> None:
+    """File the finished runs of this machine."""
+    from decaylab.analysis.evidence import collect as collect_runs
 
     choices = _choices(images, text)
     for rep in _selected(names):
-        typer.echo(collect(rep, scale.value, Layout(results), find_root(), choices))
+        typer.echo(collect_runs(rep, scale.value, Layout(results), find_root(), choices, replace))
+
+
+@evidence.command()
+def add(
+    packs: Annotated[list[Path], typer.Argument(help="what `decaylab train --pack` or `decaylab pack` wrote")],
+    replace: ReplaceOption = False,
+) -> None:
+    """Check the runs of packs, and file them with those that are filed already."""
+    from decaylab.analysis.evidence import add as add_packs
+    from decaylab.fingerprint import fingerprint
+
+    for path in add_packs(packs, find_root(), replace, fingerprint):
+        typer.echo(path)
+
+
+@evidence.command()
+def restore(filed: FiledArgument, results: ResultsOption = RESULTS) -> None:
+    """Make a results folder of filed evidence: results/evidence/<filed>/."""
+    from decaylab.analysis.evidence import restore as restore_runs
+
+    layout = Layout(results).filed(filed)
+    restore_runs(filed, layout, find_root())
+    typer.echo(layout.results)
+
+
+@evidence.command("render")
+def render_evidence(
+    filed: FiledArgument,
+    name: Annotated[str, typer.Argument(help="one replication")],
+    results: ResultsOption = RESULTS,
+    reports: ReportsOption = REPORTS,
+) -> None:
+    """Judge restored evidence and write its report, as if the runs had been made here."""
+    from decaylab.report.filed import render_filed
+
+    typer.echo(render_filed(filed, name, Layout(results, reports), find_root()))
+
+
+@evidence.command("site")
+def evidence_site(results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS) -> None:
+    """Write the pages around the reports: claims and runs of all restored evidence, and an index of it."""
+    from decaylab.report.filed import build_filed_site
+
+    typer.echo(build_filed_site(Layout(results, reports), find_root()))
 
 
 def main() -> None:

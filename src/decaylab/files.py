@@ -123,6 +123,20 @@ class Layout:
         """What survives when the workflow deletes a job's outputs: the checkpoint, then the record."""
         return self.results / "state" / run_id
 
+    @property
+    def claims(self) -> Path:
+        """When each claim's text was first seen."""
+        return self.results / "claims.jsonl"
+
+    @property
+    def origin(self) -> Path:
+        """Exists only where results were restored from evidence, and says from which."""
+        return self.results / "origin.json"
+
+    def filed(self, name: str) -> "Layout":
+        """Where the evidence of that name is restored, and shown."""
+        return Layout(self.results / "evidence" / name, self.reports / "evidence" / name)
+
     def prepared(self, key: str) -> Path:
         """A prepared data set: image tensors or token arrays."""
         return self.results / "data" / key

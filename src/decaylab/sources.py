@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,8 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "images": ("procedural", "cifar10", "cifar100"),
     "text": ("stdlib", "openwebtext", "fineweb"),
 }
+
+_NAMED = re.compile(r"(.+)@([0-9a-f]{64})")
 
 
 def data_home() -> Path:
@@ -39,18 +42,26 @@ class Choice:
     def fields(self) -> dict[str, str | None]:
         return {"source": self.source, "sha256": self.sha256}
 
+    @property
+    def text(self) -> str:
+        """What `choose` reads as this choice, whether or not its files are here."""
+        return f"{self.source}@{self.sha256}" if self.sha256 else self.source
+
 
 def choose(kind: Literal["images", "text"], value: str) -> Choice:
     """Resolve `--config images=VALUE` or `text=VALUE`.
 
     VALUE is a built-in name, or a path, or several joined by commas, or a pattern such as `books-*.tar.xz`;
-    paths are looked up as given, then below DECAYLAB_DATA.
+    paths are looked up as given, then below DECAYLAB_DATA. NAME@SHA256 names files that need not be here: enough
+    to plan, to judge and to show runs on them.
 
     Raises:
         InputError: nothing of that name exists.
     """
     if value in BUILTIN[kind]:
         return Choice(value)
+    if named := _NAMED.fullmatch(value):
+        return Choice(*named.groups())
     paths: list[Path] = []
     for part in value.split(","):
         found = _find(part)
@@ -76,7 +87,7 @@ def locate(kind: Literal["images", "text"], source: str, choice: Choice | None =
     Raises:
         InputError: a part of the source cannot be found.
     """
-    if choice is not None and choice.source == source:
+    if choice is not None and choice.source == source and choice.paths:
         return choice.paths
     paths = []
     # a + may also be part of a single file's name

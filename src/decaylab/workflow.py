@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from decaylab.analysis.filed import filed_names
 from decaylab.analysis.registry import register_claims
 from decaylab.data import prepared_key
 from decaylab.errors import InputError
@@ -183,10 +184,14 @@ class Plan:
         self.priorities = priorities(self.batches)
         self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
         self.data = data_groups(self.runs.values())
+        self.evidence = filed_names(self.root)
 
     def options(self, *names: str) -> Untracked:
         """Options that the commands share: scale, data and results; and those named."""
-        names = ("scale", "images", "text", "results", *names)
+        return self.options_of("scale", "images", "text", "results", *names)
+
+    def options_of(self, *names: str) -> Untracked:
+        """Only the options named."""
         return Untracked(**{name: self.config[name] for name in names})
 
     def wanted(self, name: str) -> dict[str, Any]:
@@ -205,6 +210,10 @@ class Plan:
         """Tables of all runs of a replication."""
         run_ids = sorted(self.wanted(name))
         return [*map(self.layout.summary, run_ids), *map(self.layout.metrics, run_ids)]
+
+    def filed_report(self, filed: str, name: str) -> Path:
+        """Report of a replication from evidence, whose name begins with its scale."""
+        return self.layout.filed(filed).report(filed.split("-")[0], name)
 
     def data_code(self, keys: list[str]) -> str:
         """Digest of the code that prepares some data sets."""

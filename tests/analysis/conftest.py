@@ -86,13 +86,14 @@ class Lab:
         """Write one finished run; a test that reads curves gives rows."""
         folder = self.layout.run(spec.run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        if rows:
-            pd.DataFrame(rows).to_parquet(folder / "metrics.parquet")
+        rows = rows or [{"step": 0}, {"step": spec.steps} | final]
+        pd.DataFrame(rows).to_parquet(folder / "metrics.parquet")
         value = {
             "run_id": spec.run_id,
             "spec": spec.model_dump(mode="json", exclude_none=True),
             "seconds": 2.0,
             "started_at": "2999-01-01T00:00:00+00:00",
+            "steps_done": spec.steps,
             "final": final,
             "texts": {},
             "diverged_at_step": None,

@@ -11,7 +11,7 @@ from decaylab.replication import load_replication, replication_file
 
 
 def lines(lab):
-    return [json.loads(line) for line in registry.registry_file(lab.layout).read_text().splitlines()]
+    return [json.loads(line) for line in lab.layout.claims.read_text().splitlines()]
 
 
 def test_each_version_of_a_claim_is_registered_once(lab):
@@ -46,10 +46,10 @@ def test_a_verdict_says_whether_the_text_is_older_than_the_runs(lab, started_at,
         "sha256": rep.claims[0].sha256(),
         "registered_at": "2026-01-02T12:00:00+00:00",
     }
-    registry.registry_file(lab.layout).write_text(json.dumps(line) + "\n")
+    lab.layout.claims.write_text(json.dumps(line) + "\n")
     (claim,) = judge.judge(rep, "laptop", lab.layout, lab.root)["claims"]
     assert (claim["registered_at"], claim["registered_before_runs"]) == (line["registered_at"], before)
-    registry.registry_file(lab.layout).unlink()
+    lab.layout.claims.unlink()
     (claim,) = judge.judge(rep, "laptop", lab.layout, lab.root)["claims"]
     assert claim["registered_before_runs"] is False, "a registry that was deleted helps nobody"
 
@@ -62,7 +62,7 @@ def test_a_changed_test_is_a_new_claim(lab):
     old = lines(lab)[0] | {"registered_at": "2999-01-01T00:00:00+00:00"}
     changed = lab.replication(lab.test(smallest_effect=0.02))
     later = old | {"sha256": changed.claims[0].sha256()}
-    with open(registry.registry_file(lab.layout), "a") as file:
+    with open(lab.layout.claims, "a") as file:
         file.write(json.dumps(later) + "\n")
     assert judge.judge(changed, "laptop", lab.layout, lab.root)["claims"][0]["registered_before_runs"] is False
 
@@ -75,7 +75,7 @@ def test_without_runs_nothing_came_before(lab):
 def test_a_damaged_registry_is_one_line(lab, text):
     rep = lab.replication()
     registry.register_claims([rep], lab.layout, lab.root)
-    with open(registry.registry_file(lab.layout), "a") as file:
+    with open(lab.layout.claims, "a") as file:
         file.write(text + "\n")
     with pytest.raises(InputError, match=r"claims.jsonl:2: expected JSON with replication, claim, sha256") as error:
         registry.register_claims([rep], lab.layout, lab.root)

@@ -94,6 +94,7 @@ def test_a_file_in_place_of_the_folder_is_damage_not_absence(lab):
 def test_damaged_metrics_are_one_line(lab, content):
     spec = plan(lab.replication())[0][0]
     folder = lab.run(spec, {"test_error": 0.2})
+    (folder / "metrics.parquet").unlink()
     if content:
         (folder / "metrics.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"metrics.parquet: cannot be read as parquet") as error:

@@ -138,6 +138,7 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
         "seconds": 4 + generator.uniform(0, 6),
         "predicted_seconds": 7.0,
         "started_at": "2999-01-01T00:00:00+00:00",
+        "steps_done": end,
         "final": final,
         "texts": {"completion": "Every effort moves you <b>forward</b>."} if text else {},
         "diverged_at_step": end if diverges else None,

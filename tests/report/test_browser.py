@@ -1,10 +1,19 @@
 """The pages in a real browser without a network."""
 
+import re
+
 import pytest
 
+from decaylab.analysis.evidence import collect, restore
 from decaylab.files import Layout
+from decaylab.replication import load_replication, replication_file
+from decaylab.report.filed import build_filed_site, render_filed
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site
+
+
+def figures_of(page):
+    return re.findall(r"<figure.*?</figure>", page.read_text(encoding="utf-8"), re.S)
 
 
 @pytest.mark.slow
@@ -17,7 +26,14 @@ def test_pages_work_in_a_browser_without_a_network(clone, repository, inventor, 
     inventor[1](real_root, real, "loss_stabilization", "smoke")
     report = render("loss_stabilization", "smoke", real, real_root)
     build_site("smoke", real, real_root)
+    # the same runs, filed and restored
+    filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), "smoke", real, real_root).stem
+    restore(filed, real.filed(filed), real_root)
+    shown = render_filed(filed, "loss_stabilization", real, real_root)
+    every = build_filed_site(real, real_root)
+    assert figures_of(shown) == figures_of(report)
     found = browse([index, next(index.parent.glob("runs/*.html")), report])
+    assert len(browse([every, shown])[shown.name]["figures"]) >= 5
     assert len(found[report.name]["figures"]) >= 5
     tools = found[index.name]["tools"]
     assert tools["visible"]

@@ -62,6 +62,14 @@ elif command == "render":
     write(layout.report(scale, names[0]))
 elif command == "site":
     write(layout.index(scale))
+elif command == "evidence":
+    action, filed, *name = [*names, ""]
+    if action == "restore":
+        write(layout.filed(filed).origin)
+    elif action == "render":
+        write(layout.filed(filed).report(filed.split("-")[0], name[0]))
+    else:
+        write(layout.reports / "evidence" / "index.html")
 """
 
 
@@ -104,7 +112,9 @@ class Clone:
         """Rules that a dry run would execute, without those that only collect files."""
         done = self.snakemake("--dry-run", "--cores", "2", *words)
         assert done.returncode == 0, done.stderr
-        found = re.findall(r"^((?:data|train|judge|render|show)_\S+|index) +\d+$", done.stdout + done.stderr, re.M)
+        found = re.findall(
+            r"^((?:data|train|judge|render|show|restore)_\S+|index) +\d+$", done.stdout + done.stderr, re.M
+        )
         return sorted(set(found))
 
     def fake(self, sleep: float = 0) -> None:

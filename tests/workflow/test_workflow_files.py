@@ -44,10 +44,16 @@ def test_there_is_one_target_for_each_replication(start):
     done = snakemake(*start, "--list-target-rules")
     assert done.returncode == 0, done.stderr
     rules = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
-    generated = re.compile(r"(train|data|judge|render|show)_")
+    generated = re.compile(r"(train|data|judge|render|show|restore)_")
     folders = {path.parent.name for path in (ROOT / "replications").glob("*/replication.yaml")}
     assert folders == set(list_replications(ROOT))
-    assert {name for name in rules if not generated.match(name)} - {"all", "default", "data", "index"} == folders
+    assert {name for name in rules if not generated.match(name)} - {
+        "all",
+        "default",
+        "data",
+        "index",
+        "evidence",
+    } == folders
 
 
 @pytest.mark.slow

@@ -112,6 +112,34 @@ def test_a_new_seed_leaves_other_batches_alone(clone):
     assert not trained & ids(clone, "with_vgg")
 
 
+def test_evidence_is_shown_without_training_and_again_when_it_changes(clone):
+    for name, filed in (("with_vgg", "gpu-a"), ("with_gpt", "gpu-b"), ("with_vgg", "laptop-c")):
+        folder = clone.path / "replications" / name / "evidence"
+        folder.mkdir(exist_ok=True)
+        for kind in ("json", "parquet"):
+            (folder / f"{filed}.{kind}").write_text("one")
+    # filed before runs were kept: it can only be quoted
+    (clone.path / "replications" / "with_gpt" / "evidence" / "laptop-old.json").write_text("old")
+
+    calls = clone.run("evidence")
+
+    assert clone.trained(calls) == set()
+    assert calls == [
+        "evidence render gpu-a with_vgg",
+        "evidence render gpu-b with_gpt",
+        "evidence render laptop-c with_vgg",
+        "evidence restore gpu-a",
+        "evidence restore gpu-b",
+        "evidence restore laptop-c",
+        "evidence site",
+    ]
+    assert (clone.path / "reports" / "evidence" / "gpu-b" / "gpu" / "with_gpt.html").exists()
+    assert clone.planned("evidence") == []
+    (clone.path / "replications" / "with_gpt" / "evidence" / "gpu-b.parquet").write_text("two")
+    calls = clone.run("evidence")
+    assert calls == ["evidence render gpu-b with_gpt", "evidence restore gpu-b", "evidence site"]
+
+
 def test_the_same_command_goes_on_after_a_kill(clone):
     clone.fake(sleep=60)
     process = subprocess.Popen(

@@ -21,10 +21,6 @@ Key = tuple[str, str, str]
 """replication, claim, sha256"""
 
 
-def registry_file(layout: Layout) -> Path:
-    return layout.results / "claims.jsonl"
-
-
 def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Path()) -> int:
     """Add the claims of `reps` that are not registered in their present form; call it before training.
 
@@ -39,36 +35,55 @@ def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Pa
     Raises:
         InputError: the registry is damaged.
     """
-    path = registry_file(layout)
+    path = layout.claims
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(".claims.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known = registered(layout)
-        # whole seconds: started_at may have no more, and both are compared
-        stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git_commit(root)}
         new = [
-            {"replication": rep.name, "claim": claim.id, "sha256": sha256} | stamp
+            {"replication": rep.name, "claim": claim.id, "sha256": sha256}
             for rep in reps
             for claim in rep.claims
             if (rep.name, claim.id, sha256 := claim.sha256()) not in known
         ]
         if new:
-            old = path.read_text(encoding="utf-8") if path.exists() else ""
-            with atomic_path(path) as temporary:
-                temporary.write_text(old + "".join(json.dumps(line) + "\n" for line in new), encoding="utf-8")
+            # whole seconds: started_at may have no more, and both are compared
+            stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git_commit(root)}
+            _write(path, [*known.values(), *(line | stamp for line in new)])
     return len(new)
+
+
+def merge(layout: Layout, lines: Iterable[dict[str, Any]]) -> None:
+    """Add lines of other registries; of two for the same text the earlier one stays. Nobody else may write meanwhile.
+
+    Raises:
+        InputError: the registry is damaged.
+    """
+    kept: dict[Key, dict[str, Any]] = {}
+    for line in sorted([*registered(layout).values(), *lines], key=lambda line: moment(line["registered_at"])):
+        kept.setdefault(_key(line), line)
+    _write(layout.claims, kept.values())
+
+
+def _key(line: dict[str, Any]) -> Key:
+    return line["replication"], line["claim"], line["sha256"]
+
+
+def _write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def registered(layout: Layout) -> dict[Key, dict[str, Any]]:
     """(replication, claim, sha256): its line. The earliest counts. Raises InputError naming a damaged line."""
-    path = registry_file(layout)
+    path = layout.claims
     if not path.exists():
         return {}
     lines: dict[Key, dict[str, Any]] = {}
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             line = json.loads(text)
-            key = (line["replication"], line["claim"], line["sha256"])
+            key = _key(line)
             moment(line["registered_at"])
         except (ValueError, KeyError, TypeError):
             raise InputError(

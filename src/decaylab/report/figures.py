@@ -520,7 +520,7 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     """One row a claim, each on its own axis and in its own unit.
 
     The green side is where the claim says the whole interval lies; the grey band holds differences too small
-    to matter; the diamond is the source's number.
+    to matter; the diamond is the source's number. Squares below are what filed evidence found, best first.
     """
     claims = [claim for claim in claims if claim.get("estimate") is not None and claim.get("interval")]
     if not claims:
@@ -535,6 +535,8 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     handles = [_line(verdict, colours.verdict_colour(verdict), marker="o") for verdict in seen]
     if any((claim.get("source_value") or {}).get("value") is not None for claim in claims):
         handles.append(_line("source", LIGHT["ink"], marker="D", markerfacecolor="none", linestyle="none"))
+    if any(_filed(claim) for claim in claims):
+        handles.append(_line("filed evidence", LIGHT["muted"], marker="s"))
     handles += [
         Patch(color=LIGHT["good"], label="claimed side"),
         Patch(color=LIGHT["line"], label="too small to matter"),
@@ -543,13 +545,28 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
+MOST_FILED = 3
+"""evidence in one row of the forest: the table below it has them all"""
+
+
+def _filed(claim: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Evidence beside a claim that has an estimate, the best first."""
+    return [item for item in claim.get("evidence") or [] if item["estimate"] is not None][:MOST_FILED]
+
+
+def _ends(claim: Mapping[str, Any]) -> list[float]:
+    """Both ends of the interval; the estimate where there is none."""
+    return [claim["estimate"] if end is None else end for end in claim["interval"] or (None, None)]
+
+
 def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
-    low, high = (value if value is not None else claim["estimate"] for value in claim["interval"])
+    filed = _filed(claim)
     effect = claim.get("smallest_effect") or 0
     # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
     rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") == "rate"
     source = (claim.get("source_value") or {}).get("value")
-    points = [low, high, 0, *([source] if source is not None else []), *([effect] if rate else [effect, -effect])]
+    points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
+    points += [source] if source is not None else []
     reach = max(points) - min(points) or 1.0
     left, right = min(points) - 0.08 * reach, max(points) + 0.08 * reach
     claimed = {"above": (effect, right), "below": (left, effect if rate else -effect), "within": (-effect, effect)}
@@ -557,11 +574,13 @@ def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     if effect and claim["direction"] != "within" and not rate:
         axes.axvspan(-effect, effect, color=LIGHT["line"], alpha=0.7, linewidth=0)
     axes.axvline(0, color=LIGHT["muted"], linewidth=1)
-    colour = colours.verdict_colour(claim["verdict"])
-    axes.plot([low, high], [0, 0], color=colour, linewidth=2.4)
-    axes.plot([claim["estimate"]], [0], "o", color=colour, markersize=7)
+    heights = np.linspace(0.5, -0.7, 1 + len(filed)) if filed else [0.0]
+    for item, height in zip((claim, *filed), heights, strict=True):
+        colour, own = colours.verdict_colour(item["verdict"]), item is claim
+        axes.plot(_ends(item), [height, height], color=colour, linewidth=2.4 if own else 1.2)
+        axes.plot([item["estimate"]], [height], "o" if own else "s", color=colour, markersize=7 if own else 4)
     if source is not None:
-        axes.plot([source], [0], "D", markerfacecolor="none", markeredgecolor=LIGHT["ink"], markersize=7)
+        axes.plot([source], heights[:1], "D", markerfacecolor="none", markeredgecolor=LIGHT["ink"], markersize=7)
     axes.set_xlim(left, right)
     axes.set_ylim(-1, 1)
     axes.set_yticks([])

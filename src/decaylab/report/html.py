@@ -114,6 +114,11 @@ def words(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
+def scale_text(scale: str) -> str:
+    """A scale, and whether it is smaller than what the source did."""
+    return f"{scale} (the source's own settings)" if scale == "paper" else f"{scale} (smaller than the source's)"
+
+
 # --- templates -------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +139,7 @@ def environment() -> jinja2.Environment:
         "size": size,
         "scalar": scalar,
         "words": words,
+        "scale_text": scale_text,
     }
     env.globals["verdicts"] = VERDICTS
     env.globals["style"] = style
@@ -156,6 +162,11 @@ def icons() -> Markup:
 def note(text: str) -> Html:
     """A line in a box, for what is missing."""
     return Html(f'<p class="note">{escape(text)}</p>')
+
+
+def link(text: str, target: str) -> Html:
+    """A link; both are escaped."""
+    return Html(f'<a href="{escape(target)}">{escape(text)}</a>')
 
 
 def join(parts: Iterable[str]) -> Html:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from decaylab.analysis.evidence import load_evidence
+from decaylab.analysis.filed import Origin, load_evidence, read_origin
 from decaylab.analysis.metrics import chance_level
 from decaylab.analysis.results import Results, load_runs
 from decaylab.errors import InputError
@@ -27,8 +28,8 @@ from decaylab.replication import (
     load_replication,
     replication_file,
 )
-from decaylab.report.html import duration, number
-from decaylab.sources import choose
+from decaylab.report.html import Html, duration, link, number, scale_text
+from decaylab.sources import BUILTIN, choose
 from decaylab.spec import RunSpec
 
 # columns that every run has where no axis of that name says something else
@@ -258,11 +259,26 @@ def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
     return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
 
 
+def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(evidence, the claim as judged there), the best first, for each file in which a claim has a verdict.
+
+    Best is the largest scale; then data that everybody has, as a reader's own runs will; then the most seeds.
+    """
+
+    def rank(pair: tuple[dict[str, Any], dict[str, Any]]) -> tuple[int, bool, int]:
+        file, judged = pair
+        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
+        return -SCALES.index(file["scale"]), own, -judged["n"]
+
+    pairs = ((file, item) for file in evidence for item in file["verdicts"]["claims"] if item["claim"] == claim)
+    return sorted((pair for pair in pairs if pair[1]["verdict"] != "not run"), key=rank)
+
+
 def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> list[dict[str, Any]]:
     """Every claim of a replication as pages show it.
 
-    A claim judged here has its verdict; else that of the committed evidence at the largest scale, with `origin`
-    naming the file; else `not run`. Links are relative to the folder of the scale's reports.
+    A claim judged here has its verdict; else that of the best evidence, with `origin` naming the file; else `not run`.
+    `evidence` lists what all other evidence found, best first. Links are relative to the folder of the scale's reports.
     """
     here = layout.index(scale).parent
     source = replication_file(root, rep.name)
@@ -270,17 +286,20 @@ def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> l
     judged = {
         claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
     }
-    evidence = read_evidence(root, rep.name)
+    shown = read_origin(layout)
+    # restored evidence is shown two folders below a reader's own runs, see Layout.filed
+    home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
+    # evidence does not stand beside itself
+    own = shown.filed.get(rep.name, {}).get("file") if shown else None
+    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != own]
     views = []
     for claim in rep.claims:
         found = judged.get(claim.id)
         origin = None
-        if found is None or found["verdict"] == "not run":
-            for file in evidence:
-                earlier = {item["claim"]: item for item in file["verdicts"]["claims"]}.get(claim.id)
-                if earlier and earlier["verdict"] != "not run":
-                    found, origin = earlier, root / file["file"]
-                    break
+        filed = judged_in(evidence, claim.id)
+        if (found is None or found["verdict"] == "not run") and filed:
+            (file, found), *filed = filed
+            origin = _shown_at(file, home, root, here)
         view = {
             "claim": claim.id,
             "statement": claim.statement,
@@ -311,7 +330,15 @@ def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> l
             "line": lines[claim.id],
             "text_changed": bool(found and found.get("claim_sha256") not in (None, claim.sha256())),
             "here": bool(found) and origin is None,
-            "origin": relative(origin, here) if origin else None,
+            "origin": origin,
+            "evidence": [
+                {key: item[key] for key in ("verdict", "estimate", "interval", "n")}
+                | {
+                    "label": f"{file['scale']}, {file['hardware']}, {sources_text(file['data'])}",
+                    "link": _shown_at(file, home, root, here),
+                }
+                for file, item in filed
+            ],
             "yaml_link": f"{relative(source, here)}#L{lines[claim.id]}",
             "report_link": f"{rep.name}.html#claim-{claim.id}",
             "runs": [
@@ -325,6 +352,42 @@ def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> l
         }
         views.append(view)
     return views
+
+
+def _shown_at(file: Mapping[str, Any], home: Layout, root: Path, here: Path) -> str:
+    """Where evidence can be read: its report if it is rendered, else the file itself."""
+    report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
+    return relative(report if report.exists() else root / file["file"], here)
+
+
+def sources_text(data: Iterable[Mapping[str, Any]]) -> str:
+    """Sources of some evidence's `data`, each once."""
+    return ", ".join(dict.fromkeys(item["source"] for item in data))
+
+
+def evidence_facts(origin: Origin, names: Iterable[str], root: Path, folder: Path) -> Html:
+    """Scale, hardware, data, runs, commit, day and files of restored evidence, for a page in `folder`."""
+    heads = {name: origin.filed[name] for name in names}
+    commits = sorted({commit for head in heads.values() for commit in head["commits"]})
+    runs, planned = (sum(head[key] for head in heads.values()) for key in ("runs", "runs_planned"))
+    facts = [
+        f"scale {scale_text(origin.scale)}",
+        *dict.fromkeys(head["hardware"] for head in heads.values()),
+        f"data {sources_text(item for head in heads.values() for item in head['data'])}",
+        f"{runs} of {planned} planned runs",
+        f"code of commit {', '.join(commits)}",
+        f"filed {', '.join(sorted({head['made_at'][:10] for head in heads.values()}))}",
+        *(["curves that no claim reads are thinned"] if any(head["thinned"] for head in heads.values()) else []),
+    ]
+    files = ", ".join(link(name, relative(root / head["file"], folder)) for name, head in heads.items())
+    return Html(f"{escape('; '.join(facts))}; filed as {files}.")
+
+
+def evidence_note(origin: Origin, names: Iterable[str], layout: Layout, root: Path, folder: Path) -> Html:
+    """The line that says of a page in `folder` that it shows evidence."""
+    facts = evidence_facts(origin, names, root, folder)
+    index = link("All evidence", relative(layout.reports.parent / "index.html", folder))
+    return Html(f'<p class="note">Shown from filed evidence; nothing was trained here: {facts} {index}.</p>')
 
 
 def relative(path: Path, folder: Path) -> str:

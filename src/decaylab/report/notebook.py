@@ -8,15 +8,16 @@ from typing import Any
 
 import nbformat
 
+from decaylab.analysis.filed import read_origin
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path
 from decaylab.replication import Scale, load_replication, replication_file
-from decaylab.report.html import TEMPLATES, icons, style
-from decaylab.report.load import read_verdicts
+from decaylab.report.html import TEMPLATES, icons, scale_text, style
+from decaylab.report.load import evidence_note, read_verdicts
 
 KERNEL = "python3"
 """the kernel of the environment itself; it needs no installation of its own"""
-PARAMETERS = ("replication", "scale", "results", "root", "images", "text")
+PARAMETERS = ("replication", "scale", "results", "root", "images", "text", "reports")
 START_TIMEOUT = 300
 """seconds; a kernel on a loaded machine is slow to come up"""
 
@@ -32,7 +33,8 @@ def render(
 ) -> Path:
     """Run notebooks/<name>.ipynb on the results at `scale` and write reports/<scale>/<name>.html.
 
-    The executed notebook is kept in logs/notebooks/<scale>/<name>.ipynb, also where a cell failed.
+    The executed notebook is kept in logs/notebooks/<scale>/<name>.ipynb (below the evidence's name, if it is of
+    evidence), also where a cell failed.
 
     Args:
         images, text: data sources in place of the replication's own.
@@ -55,8 +57,10 @@ def render(
         "root": str(root),
         "images": images or "",
         "text": text or "",
+        "reports": str(layout.reports.resolve()),
     }
-    executed = root / "logs" / "notebooks" / scale / f"{name}.ipynb"
+    origin = read_origin(layout)
+    executed = root / "logs" / "notebooks" / (origin.name if origin else "") / scale / f"{name}.ipynb"
     execute(source, executed, parameters, cwd=root)
     verdicts = read_verdicts(layout.verdicts(scale, name))
     page = {
@@ -69,6 +73,7 @@ def render(
         "icons": icons(),
     }
     path = layout.report(scale, name)
+    page["evidence_note"] = evidence_note(origin, [name], layout, root, path.parent) if origin else ""
     with atomic_path(path) as temporary:
         temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
     return path
@@ -136,7 +141,7 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _facts(scale: Scale, verdicts: dict[str, Any] | None) -> list[tuple[str, str]]:
-    facts = [("Scale", scale)]
+    facts = [("Scale", scale_text(scale))]
     if verdicts:
         claims = verdicts["claims"]
         facts.append(("Commit", (verdicts.get("commit") or "unknown").removesuffix("+dirty")[:12]))

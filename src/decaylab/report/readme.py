@@ -13,35 +13,23 @@ import matplotlib
 
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import SCALES, find_root, select
+from decaylab.replication import find_root, select
 from decaylab.report.figures import claims_forest
-from decaylab.report.html import estimate, number
-from decaylab.report.load import read_evidence
-from decaylab.sources import BUILTIN
+from decaylab.report.html import estimate, number, scale_text
+from decaylab.report.load import judged_in, read_evidence
 
 BEGIN, END = "<!-- headline:", "<!-- /headline -->"
 FIGURE = Path("docs/images/headline.png")
 
 
 def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(evidence file, claim) of every headline claim, from the largest scale at which each was judged.
-
-    At equal scale, built-in data come first: what a reader's own `make report` will show.
-    """
-
-    def rank(file: dict[str, Any]) -> tuple[int, bool]:
-        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
-        return -SCALES.index(file["scale"]), own
-
+    """(evidence file, claim) of every headline claim that evidence judges, from the best evidence it has."""
     found = []
     for rep in select(root, "headline"):
-        evidence = sorted(read_evidence(root, rep.name), key=rank)
+        evidence = read_evidence(root, rep.name)
         for claim in rep.claims:
-            for file in evidence:
-                judged = {item["claim"]: item for item in file["verdicts"]["claims"]}.get(claim.id)
-                if judged and judged["verdict"] != "not run":
-                    found.append((file, judged | {"replication": rep.name}))
-                    break
+            for file, judged in judged_in(evidence, claim.id)[:1]:
+                found.append((file, judged | {"replication": rep.name}))
     return found
 
 
@@ -65,14 +53,14 @@ def block(root: Path) -> str:
     files = {file["file"]: file for file, _ in rows}
     data = sorted({item["source"] for file in files.values() for item in file["data"]})
     commits = sorted({commit for _, claim in rows for commit in claim["commits"]})
-    places = "; ".join(sorted({f"{file['scale']} scale on {file['hardware']}" for file in files.values()}))
+    places = "; ".join(sorted({f"scale {scale_text(file['scale'])} on {file['hardware']}" for file in files.values()}))
     return (
         f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
         "The source's number belongs to the paper's own scale. Each estimate is that of the claim's first test; the\n"
-        "report shows all tests and variants, and `decaylab evidence` filed the runs.\n"
+        "reports show all tests and variants; `snakemake --cores all evidence` makes them from the filed runs.\n"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from decaylab.analysis.filed import read_origin
 from decaylab.analysis.judge import hardware_name
 from decaylab.analysis.results import load_run
 from decaylab.files import Layout, atomic_path, git_commit
@@ -20,12 +21,14 @@ from decaylab.replication import (
     replication_file,
 )
 from decaylab.report.html import VERDICTS, duration, environment, icons, number, scalar, size, words
-from decaylab.report.load import claim_views, read_verdicts, relative
+from decaylab.report.load import claim_views, evidence_note, read_verdicts, relative
 from decaylab.sources import Choice
 
 
 def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, Choice] | None = None) -> Path:
     """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
+
+    The index lists all replications; where results were restored from evidence, those that it is of.
 
     Args:
         choices: data sources in place of the replications' own, as for `expand`.
@@ -37,17 +40,26 @@ def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, C
         InputError: a verdict file, evidence or result is damaged.
     """
     root = Path(root)
+    origin = read_origin(layout)
     reps = [load_replication(replication_file(root, name)) for name in list_replications(root)]
+    reps = [rep for rep in reps if origin is None or rep.name in origin.filed]
     claims = {rep.name: claim_views(rep, scale, layout, root) for rep in reps}
     planned = plan_runs(reps, scale, dict(choices or {}))
     # verdicts may rest on runs with other data than chosen now
     shown = {run["id"] for views in claims.values() for view in views for run in view["runs"] if run["link"]}
     finished = [run_id for run_id in planned if layout.summary(run_id).exists()]
     runs = [load_run(layout, run_id) for run_id in dict.fromkeys([*finished, *sorted(shown)])]
+    here = layout.index(scale).parent
+
+    def note(folder: Path) -> dict[str, Any]:
+        names = [rep.name for rep in reps]
+        return {"evidence_note": evidence_note(origin, names, layout, root, folder) if origin else None}
+
     for run in runs:
         page = run_page(run.summary, scale, layout, reps, claims, planned.get(run.run_id))
-        _write(layout.index(scale).parent / "runs" / f"{run.run_id}.html", "run.html.j2", page)
-    _write(layout.index(scale), "index.html.j2", index_page(scale, layout, root, reps, claims, runs))
+        write_page(here / "runs" / f"{run.run_id}.html", "run.html.j2", page | note(here / "runs"))
+    page = index_page(scale, layout, root, reps, claims, runs)
+    write_page(layout.index(scale), "index.html.j2", page | note(here))
     return layout.index(scale)
 
 
@@ -62,6 +74,7 @@ def index_page(
     """What the index shows."""
     views = [view for rep in reps for view in claims[rep.name]]
     counts = Counter(view["verdict"] for view in views)
+    filed = layout.reports / "evidence" / "index.html"
     here = [read_verdicts(layout.verdicts(scale, rep.name)) for rep in reps]
     return {
         "scale": scale,
@@ -72,6 +85,7 @@ def index_page(
         "counts": {verdict: counts[verdict] for verdict in VERDICTS},
         "judged": sum(view["verdict"] != "not run" for view in views),
         "total": len(views),
+        "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
         "expected": sum(file["expected_false_verdicts"] for file in here if file),
         "replications": [
@@ -172,7 +186,8 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", item
 
 
-def _write(path: Path, template: str, page: Mapping[str, Any]) -> None:
+def write_page(path: Path, template: str, page: Mapping[str, Any]) -> None:
+    """Fill a template and write it, atomically."""
     text = environment().get_template(template).render(page, icons=icons)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

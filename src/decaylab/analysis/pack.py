@@ -1,0 +1,108 @@
+"""A pack: what one machine trained, in one small file that travels.
+
+A zip of three members: `pack.json` (scale, data, commit, time), `claims.jsonl` (when the claims were registered there)
+and `runs.parquet` (see run_table). No snapshots: whoever wants to start from one trains its parent again.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from decaylab.analysis.filed import read_choices, write_choices
+from decaylab.analysis.results import load_runs
+from decaylab.analysis.run_table import restore_table, to_table, write_table
+from decaylab.errors import InputError
+from decaylab.files import Layout, atomic_path, git_commit
+from decaylab.replication import SCALES, PlannedRun, Scale
+from decaylab.sources import Choice
+
+FORMAT = 1
+HEAD, CLAIMS, RUNS = "pack.json", "claims.jsonl", "runs.parquet"
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a pack says of its runs."""
+
+    scale: Scale
+    choices: dict[str, Choice]
+    run_ids: list[str]
+
+
+def write_pack(
+    path: Path,
+    layout: Layout,
+    planned: Mapping[str, PlannedRun],
+    scale: Scale,
+    choices: Mapping[str, Choice],
+    root: Path,
+) -> int:
+    """Pack the planned runs that have finished; returns how many. Without any, nothing is written.
+
+    Raises:
+        InputError: a result is damaged.
+    """
+    runs = load_runs(layout, [(run.spec, {}) for run in planned.values()]).runs
+    if not runs:
+        return 0
+    head = {
+        "format": FORMAT,
+        "scale": scale,
+        "choices": write_choices(choices),
+        "runs": len(runs),
+        "commit": git_commit(root),
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(HEAD, json.dumps(head, indent=1))
+        archive.writestr(CLAIMS, layout.claims.read_bytes() if layout.claims.exists() else b"")
+        # compressed already
+        table = write_table(to_table(runs[run_id] for run_id in sorted(runs)))
+        archive.writestr(RUNS, table, compress_type=zipfile.ZIP_STORED)
+    return len(runs)
+
+
+def read_pack(path: Path, layout: Layout) -> Pack:
+    """Restore a pack's runs and claims into an empty results folder. Nothing else of it touches the disk.
+
+    Raises:
+        InputError: no such file, not a pack, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(archive.namelist())
+            if names != sorted((HEAD, CLAIMS, RUNS)):
+                odd = next((name for name in names if name not in (HEAD, CLAIMS, RUNS)), None)
+                what = f"got {odd!r}" if odd else "one is missing, or stands twice"
+                raise InputError(f"{path}: expected a pack with members {HEAD}, {CLAIMS} and {RUNS}; {what}")
+            head, claims, runs = archive.read(HEAD), archive.read(CLAIMS).decode(), archive.read(RUNS)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except _BROKEN as error:
+        raise InputError(f"{path}: not a pack, or a damaged one ({error})") from None
+    scale, choices = _head(head, f"{path}: {HEAD}")
+    layout.results.mkdir(parents=True, exist_ok=True)
+    layout.claims.write_text(claims, encoding="utf-8")
+    return Pack(scale, choices, restore_table(runs, layout, f"{path}: {RUNS}"))
+
+
+def _head(content: bytes, where: str) -> tuple[Scale, dict[str, Choice]]:
+    try:
+        head = json.loads(content)
+        if head["format"] != FORMAT:
+            raise InputError(f"{where}: format: expected {FORMAT}, got {head['format']!r}")
+        scale, choices = head["scale"], read_choices(head["choices"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{where}: expected JSON with format, scale and choices") from None
+    if scale not in SCALES:
+        raise InputError(f"{where}: scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+    return scale, choices
