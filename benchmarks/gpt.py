@@ -9,7 +9,6 @@ here, which it does in its authors' hands.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import pickle
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import TURNS, Case, Settings, Skip, benchmark
-from benchmarks.loops import Clock, Loop, run_ours, run_script
+from benchmarks.loops import Clock, Loop, our_options, run_ours, run_script
 
 NEVER = 1_000_000_000
 """steps of a training, or between two evaluations"""
@@ -205,12 +204,10 @@ def run_together(clock: Clock, specs: list[dict[str, Any]], results: Path, devic
     """Train several RunSpecs at once; `stop` is asked once in a step of all of them."""
     from decaylab.files import Layout
     from decaylab.spec import parse_spec
-    from decaylab.training.loop import Options
     from decaylab.training.runner import train_all
 
     parsed = [parse_spec(spec, "benchmark") for spec in specs]
-    options = Options(device=device, threads=threads, stop=clock)
-    train_all(parsed, Layout(results), options, together=len(specs))
+    train_all(parsed, Layout(results), our_options(clock, results, device, threads), together=len(specs))
 
 
 @benchmark("together")
@@ -218,14 +215,10 @@ def eight_together(settings: Settings) -> Iterator[Case | Skip]:
     """Eight GPTs of a million weights trained at once, against one after another, on a GPU."""
     from decaylab.spec import parse_spec
     from decaylab.training.cost import shape_of
-    from decaylab.training.runner import train_all
 
     name = f"{TOGETHER} x GPT 1M"
     if not (settings.gpu or settings.rehearse):
         yield Skip(name, "needs a GPU")
-        return
-    if "together" not in inspect.signature(train_all).parameters:
-        yield Skip(name, "decaylab.training.runner.train_all cannot train runs together yet")
         return
     size = {"layers": 5, "heads": 4, "width": 128, "context_length": 256, "batch_size": 8}
     size = TINY if settings.rehearse else size

@@ -1,8 +1,9 @@
 """A training step of ResNets: ours, the loop around a DataLoader that most people write, the EPFL's, airbench's.
 
-- DataLoader: our network in torch's default layout, SGD as torch chooses it, images decoded one by one by the usual
-  transforms, the loss fetched at every logging step. Once with torchvision's transforms and PIL, as the tutorials have
-  it, and once with the same arithmetic on tensors, which is kinder to it.
+- DataLoader: our network in torch's default layout, SGD as torch chooses it, images prepared one by one, the loss
+  fetched at every logging step. Once over a folder of JPEG files, which is how an image archive is unpacked; once over
+  arrays in memory with torchvision's transforms and PIL, as its CIFAR10 has it; and once with the same arithmetic on
+  tensors, which is kinder than what people write, and has no target.
 - EPFL: their network from their file, trained as their `train.py` does: autocast to float16 with a scaler, SGD,
   channels_last, their average of the weights in every step. The script itself needs ffcv, aim and a GPU; batches come
   from a tensor on the device instead, which costs less than their loader. Without a GPU it runs in float32.
@@ -89,22 +90,41 @@ class ListedImages:
         return self.transform(self.images[index]), int(self.labels[index])
 
 
-def torchvision_transform() -> Callable[[Any], Any]:
+def jpeg_files(images: Any, labels: Any, folder: Path) -> Any:
+    """torchvision's ImageFolder over files written to `folder`/<class>/."""
+    from PIL import Image
+    from torchvision import datasets, transforms
+
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / str(label) / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, quality=95)
+    return datasets.ImageFolder(folder, transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)]))
+
+
+def pil_images(images: Any, labels: Any, folder: Path) -> Any:
     from PIL import Image
     from torchvision import transforms
 
-    return transforms.Compose([Image.fromarray, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    steps = [Image.fromarray, transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    return ListedImages(images, labels, transforms.Compose(steps))
 
 
-def tensor_transform() -> Callable[[Any], Any]:
+def tensor_images(images: Any, labels: Any, folder: Path) -> Any:
     """The same without PIL and torchvision."""
     import torch
 
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-    return lambda image: torch.from_numpy(image).permute(2, 0, 1).float().div(255).sub(mean).div(std)
+
+    def transform(image: Any) -> Any:
+        return torch.from_numpy(image).permute(2, 0, 1).float().div(255).sub(mean).div(std)
+
+    return ListedImages(images, labels, transform)
 
 
-def run_dataloader(clock: Clock, spec: dict[str, Any], device: str, transform: Callable[[], Any], workers: int) -> None:
+def run_dataloader(
+    clock: Clock, spec: dict[str, Any], device: str, dataset: Callable[..., Any], folder: Path, workers: int
+) -> None:
     """The loop of the tutorials."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -116,7 +136,7 @@ def run_dataloader(clock: Clock, spec: dict[str, Any], device: str, transform: C
         model.parameters(), lr=spec["optimizer"]["learning_rate"], weight_decay=spec["decay"]["weight_decay"]
     )
     loader = DataLoader(
-        ListedImages(images, labels, transform()),
+        dataset(images, labels, folder),
         batch_size=spec["batch_size"],
         shuffle=True,
         drop_last=True,
@@ -227,22 +247,23 @@ def has_torchvision() -> bool:
 
 def dataloaders(spec: dict[str, Any], settings: Settings, target: float | None) -> list[Loop]:
     """The loops around a DataLoader that this machine can run."""
-    arguments = {"spec": spec, "device": settings.device}
-    transforms: dict[str, Callable[[], Any]] = {"tensors": tensor_transform}
+    kinds: dict[str, tuple[Callable[..., Any], float | None]] = {"tensors": (tensor_images, None)}
     if has_torchvision():
-        transforms = {"torchvision": torchvision_transform} | transforms
+        kinds = {"JPEG files": (jpeg_files, target), "PIL": (pil_images, target)} | kinds
     # a loader's processes need cores besides those that train; with none to spare they only take turns with it
     spare = (os.cpu_count() or 1) - settings.threads
     workers = [0] if spare < 2 else [0, min(8, spare) if settings.gpu else 2]
+    folder = settings.folder / f"jpeg-{spec['data']['image_size']}"
+    arguments = {"spec": spec, "device": settings.device, "folder": folder}
     return [
         Loop(
             f"DataLoader, {name}" + (f", {count} workers" if count else ""),
             run_dataloader,
-            arguments | {"transform": transform, "workers": count},
+            arguments | {"dataset": dataset, "workers": count},
             against="ours",
-            target=target,
+            target=goal,
         )
-        for name, transform in transforms.items()
+        for name, (dataset, goal) in kinds.items()
         for count in workers
     ]
 

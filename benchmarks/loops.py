@@ -199,6 +199,15 @@ def run_ours(clock: Clock, spec: dict[str, Any], results: Path, device: str, thr
     """Train a RunSpec as `decaylab train` does."""
     from decaylab.files import Layout
     from decaylab.spec import parse_spec
-    from decaylab.training.loop import Options, train
+    from decaylab.training.loop import train
 
-    train(parse_spec(spec, "benchmark"), Layout(results), Options(device=device, threads=threads, stop=clock))
+    train(parse_spec(spec, "benchmark"), Layout(results), our_options(clock, results, device, threads))
+
+
+def our_options(clock: Clock, results: Path, device: str, threads: int) -> Any:
+    """What `decaylab train` chooses; a price decides what is worth compiling."""
+    from decaylab.files import Layout
+    from decaylab.training.cost import Pricer
+    from decaylab.training.loop import Options
+
+    return Options(device=device, threads=threads, stop=clock, price=Pricer(Layout(results), device, threads).price)

@@ -38,6 +38,12 @@ class Scale(StrEnum):
     paper = "paper"
 
 
+class Switch(StrEnum):
+    auto = "auto"
+    off = "off"
+    on = "on"
+
+
 Names = Annotated[list[str] | None, typer.Argument(help="replications by name, or `all`, or `headline` (the default)")]
 ScaleOption = Annotated[Scale, typer.Option(help="how large the experiments are made")]
 ImagesOption = Annotated[str | None, typer.Option(help="image data in place of the replication's own: name or path")]
@@ -178,14 +184,22 @@ def train(
     results: ResultsOption = RESULTS,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
+    together: Annotated[
+        str, typer.Option(help="runs of one shape trained in one pass; auto: 1 on a CPU, on a GPU what fills it")
+    ] = "auto",
+    compile_: Annotated[
+        Switch, typer.Option("--compile", help="torch.compile; auto: on a GPU, where steps are large")
+    ] = Switch.auto,
+    graphs: Annotated[Switch, typer.Option(help="CUDA graphs; auto: on a GPU")] = Switch.auto,
 ) -> None:
-    """Train runs in this process, one after another, parents first. Finished runs are not trained again."""
+    """Train runs in this process, parents first, like ones together. Finished runs are not trained again."""
     if sum([bool(run_ids), spec is not None, missing]) != 1:
         raise InputError("train: give run ids, or --spec FILE --out DIR, or --missing; exactly one of them")
     if (spec is None) != (out is None):
         raise InputError("train: --spec FILE and --out DIR go together")
     if spec is not None and pack is not None:
         raise InputError("train: --pack is for planned runs, --spec for others")
+    number = _together(together)
     choices = _choices(images, text)
     planned: dict[str, PlannedRun] = {}
     if spec is not None:
@@ -200,11 +214,19 @@ def train(
     from decaylab.training.runner import deadline, in_order, train_all
 
     stop = deadline(minutes)
-    price = Pricer(layout, device, threads).price
-    options = Options(device=device, threads=threads, choices=choices, stop=stop, price=price)
+    pricer = Pricer(layout, device, threads)
+    options = Options(
+        device=device,
+        threads=threads,
+        choices=choices,
+        stop=stop,
+        price=pricer.price,
+        compile=compile_.value,
+        graphs=graphs.value,
+    )
     specs = in_order(wanted, planned)
     try:
-        finished = train_all(specs, layout, options)
+        finished = train_all(specs, layout, options, number or pricer.together)
     except Interrupted as reason:
         if not stop():
             raise
@@ -216,6 +238,14 @@ def train(
     for item in wanted if spec is not None else []:
         typer.echo(layout.summary(item.run_id))
     typer.echo(f"{finished} runs finished", err=True)
+
+
+def _together(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"train: --together: expected auto or a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def _wanted(run_ids: list[str] | None, planned: dict[str, PlannedRun], layout: Layout, scale: str) -> list[RunSpec]:

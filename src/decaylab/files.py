@@ -141,6 +141,11 @@ class Layout:
         """A prepared data set: image tensors or token arrays."""
         return self.results / "data" / key
 
+    @property
+    def compiled(self) -> Path:
+        """What torch.compile keeps for the next process."""
+        return self.results / "compiled"
+
     def verdicts(self, scale: str, replication: str) -> Path:
         return self.results / "verdicts" / scale / f"{replication}.json"
 

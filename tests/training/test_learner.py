@@ -1,50 +1,17 @@
 """Steps of one network, and of several stacked into one pass."""
 
 import contextlib
-from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from decaylab.files import Layout
-from decaylab.spec import RunSpec, merge, parse_spec
+from decaylab.spec import RunSpec
 from decaylab.training import loop
 from decaylab.training.learner import Learner, Stack, stackable
 from decaylab.training.loop import Options, train, train_together
-
-IMAGES: dict[str, Any] = {
-    "data": {"kind": "images", "source": "procedural", "train_examples": 64, "test_examples": 32, "image_size": 8},
-    "model": {"kind": "preact_resnet", "blocks": [1, 1], "width": 4},
-    "optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
-    "decay": {"weight_decay": 0.01},
-    "steps": 12,
-    "batch_size": 16,
-    "ema": 0.9,
-    "evaluation": {"every": 6, "log_every": 3, "train_examples": 32},
-    "seed": 0,
-}
-TEXT: dict[str, Any] = {
-    "data": {"kind": "text", "source": "stdlib", "tokenizer": "bytes", "train_tokens": 100_000},
-    # without biases: a key's has no gradient but rounding, which Adam would blow up
-    "model": {"kind": "gpt", "layers": 1, "heads": 2, "width": 16, "context_length": 16, "bias": False},
-    "optimizer": {"name": "adamw", "learning_rate": 0.003},
-    "decay": {"weight_decay": 0.1},
-    "schedule": {"kind": "cosine", "warmup_steps": 2, "final_fraction": 0.1},
-    "steps": 12,
-    "batch_size": 4,
-    "gradient_clip": 1.0,
-    "evaluation": {"every": 6, "log_every": 3, "train_examples": 8, "examples": 8},
-    "seed": 0,
-}
-CASES = {
-    "resnet": IMAGES,
-    "vgg": merge(IMAGES, {"model": None}) | {"model": {"kind": "vgg", "width": 4, "stages": [1, 1]}},
-    "mlp": IMAGES | {"model": {"kind": "mlp", "width": 8}},
-    "gpt": TEXT,
-    "gpt, decay in the loss": merge(TEXT, {"decay": {"form": "l2_loss", "weight_decay": 0.01}}),
-    "gpt, cautious": merge(TEXT, {"decay": {"form": "cautious", "weight_decay": 1.0}}),
-}
+from tests.training.cases import CASES, IMAGES, TEXT, arms, spec
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +27,6 @@ def default(dtype: torch.dtype):
         yield
     finally:
         torch.set_default_dtype(old)
-
-
-def spec(base: dict[str, Any], **changes: Any) -> RunSpec:
-    return parse_spec(merge(base, changes), "test")
-
-
-def arms(base: dict[str, Any]) -> list[RunSpec]:
-    """What a sweep varies: seed, learning rate, decay, and how often is evaluated."""
-    rate = base["optimizer"]["learning_rate"]
-    return [
-        spec(base),
-        spec(base, seed=1, decay={"weight_decay": 0.0}),
-        spec(base, seed=1, optimizer={"learning_rate": rate / 3}, evaluation={"every": 4}),
-    ]
 
 
 def frame(layout: Layout, run: RunSpec) -> pd.DataFrame:

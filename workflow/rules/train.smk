@@ -30,7 +30,7 @@ for batch in PLAN.batches:
             # what decides the numbers; everything else may change without training again
             code=batch.code,
             runs=Untracked(*batch.run_ids),
-            options=PLAN.options("device"),
+            options=PLAN.options("device", "together"),
         message:
             f"Training {len(batch.runs)} x {batch.runs[0].spec.model.kind}"
         shell:

@@ -31,6 +31,8 @@ AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Batch = tuple[Tensor, Tensor]
 """inputs and targets"""
+FunctionalLoss = Callable[[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor], Tensor]
+"""weights by name, buffers by name, inputs, targets -> loss"""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -81,11 +83,30 @@ class Learner:
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision in which this run computes."""
         dtype = AUTOCAST.get(self.spec.precision)
-        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+        # each weight is used once in a pass, and a kept copy would not survive in a CUDA graph
+        return torch.autocast(self.device.type, dtype, cache_enabled=False) if dtype else contextlib.nullcontext()
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The trained weights by name."""
+        return dict(zip(self.flat.names, self.flat.parameters, strict=True))
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """What a pass changes besides gradients, by name."""
+        return dict(self.model.named_buffers())
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
         return cross_entropy(self.model(inputs), targets)
+
+    def functional_loss(self) -> FunctionalLoss:
+        """The same with weights and buffers as arguments, for any network of this shape."""
+
+        def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+            return cross_entropy(functional_call(self.model, (parameters, buffers), (inputs,)), targets)
+
+        return loss
 
     def backward(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
         """Put the gradients of a batch in place and return its loss; `loss` may be a compiled form of self.loss."""
@@ -198,28 +219,28 @@ class Stack:
                 module = learner.model.get_submodule(path)
                 rows[row].copy_(module._buffers[last])
                 module._buffers[last] = rows[row]
-        self._losses = torch.func.vmap(self._loss)
+        self._loss = self.functional_loss()
 
-    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor):
-        return cross_entropy(functional_call(self.first.model, (parameters, buffers), (inputs,)), targets)
+    def functional_loss(self) -> FunctionalLoss:
+        """Weights, buffers, inputs and targets, each [runs, ...] -> mean losses [runs]."""
+        return torch.func.vmap(self.first.functional_loss())
 
-    def _attention(self) -> contextlib.AbstractContextManager[Any]:
-        # torch's fused attention for CPUs cannot be stacked, and would take one run at a time
-        return sdpa_kernel(SDPBackend.MATH) if self.first.device.type == "cpu" else contextlib.nullcontext()
-
-    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of each learner's own batch: [runs, batch, ...] twice -> [runs]."""
-        return self._losses(self.parameters, self.buffers, inputs, targets)
+        return self._loss(self.parameters, self.buffers, inputs, targets)
 
-    def backward(self, batches: Sequence[Batch], losses: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-        """Put the gradients of each learner's batch in place and return the losses [runs]."""
-        inputs, targets = (torch.stack(parts) for parts in zip(*batches, strict=True))
+    def backward(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """Put the gradients of each learner's batch, stacked as in `loss`, in place; returns the losses [runs]."""
         with self.first.autocast(), self._attention():
-            values = (losses or self.losses)(inputs, targets)
+            values = (loss or self.loss)(*batch)
         gradients = torch.autograd.grad(values.sum(), list(self.parameters.values()))
         with torch.no_grad():
             torch._foreach_copy_(self._gradients, gradients)
         return values.detach()
+
+    def _attention(self) -> contextlib.AbstractContextManager[Any]:
+        # torch's fused attention for CPUs cannot be stacked, and would take one run at a time
+        return sdpa_kernel(SDPBackend.MATH) if self.first.device.type == "cpu" else contextlib.nullcontext()
 
 
 def stackable(spec: RunSpec) -> tuple[Any, ...] | None:

@@ -7,6 +7,7 @@ On a CPU a run that was killed and started again gives the same numbers to the l
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -27,14 +28,15 @@ from decaylab.probes import check_probes
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_checkpoint, load_snapshot, run_lock, save_checkpoint, save_snapshot
-from decaylab.training.learner import Batch, Learner, Stack, cross_entropy
+from decaylab.training.kernels import LAUNCH_BOUND, Loss, Recorded, compiled
+from decaylab.training.learner import Batch, Learner, Stack, cross_entropy, stackable
 from decaylab.training.provenance import commit, hardware, peak_memory_bytes, versions
 from decaylab.training.recorder import Recorder, divergence_step
 
 CHECKPOINT_SECONDS = 5.0
 """least time between checkpoints; longer where saving takes more than one hundredth of it"""
 
-Compile = Literal["auto", "off", "on", "graphs"]
+Switch = Literal["auto", "off", "on"]
 
 
 class Price(Protocol):
@@ -55,8 +57,10 @@ class Options:
     """asked once a step; True saves the state and raises Interrupted"""
     progress: Callable[[str, int, int, dict[str, float], float], None] = lambda *_: None
     """called after evaluations with run id, step, steps, newest values, seconds left"""
-    compile: Compile = "auto"
-    """torch.compile: `auto` is `graphs` on a GPU and `off` on a CPU; `graphs` compiles into CUDA graphs"""
+    compile: Switch = "auto"
+    """torch.compile; `auto` compiles on a GPU where steps are large"""
+    graphs: Switch = "auto"
+    """CUDA graphs; `auto` is on where there is a GPU"""
     price: Callable[[RunSpec], Price] | None = None
     """foretells the cost, to be kept beside what the run took; asked only if it is trained"""
 
@@ -145,7 +149,7 @@ class _Loop:
     """Takes one or more members through their steps: alone, or stacked and in step."""
 
     def __init__(self, specs: Sequence[RunSpec], layout: Layout, options: Options, keys: list[dict[str, str]]) -> None:
-        self.options, self.keys = options, keys
+        self.layout, self.options, self.keys = layout, options, keys
         first = specs[0]
         for spec in specs:
             check_probes(spec.evaluation.probes)
@@ -159,6 +163,7 @@ class _Loop:
             torch.cuda.reset_peak_memory_stats(self.device)
         torch.set_float32_matmul_precision("high" if first.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = first.precision == "tf32"
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # all batches of a run have one shape
 
         self.steps = first.steps
         self.members = [
@@ -167,20 +172,24 @@ class _Loop:
         ]
         learners = [member.learner for member in self.members]
         self.stack = Stack(learners) if len(learners) > 1 else None
-        self.loss = self._compiled(self.stack.losses if self.stack else learners[0].loss)
+        self.learner: Learner | Stack = self.stack or learners[0]
+        self.loss = self._compiled(first) if self._compiles(prices[0]) else None
+        self.backward: Callable[[Batch], torch.Tensor] | None = None
         self.step = 0
         self.seconds_before = 0.0
         # dropout draws from the global generator
         torch.manual_seed(self.members[0].data_seed)
         self._resume()
 
-    def _compiled(self, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        chosen = self.options.compile
-        if chosen == "auto":
-            chosen = "graphs" if self.device.type == "cuda" else "off"
-        if chosen == "off":
-            return loss
-        return torch.compile(loss, mode="reduce-overhead" if chosen == "graphs" else None)
+    def _compiles(self, price: Price | None) -> bool:
+        if self.options.compile != "auto":
+            return self.options.compile == "on"
+        large = price is not None and price.flops / self.steps * len(self.members) > LAUNCH_BOUND
+        return self.device.type == "cuda" and large
+
+    def _compiled(self, spec: RunSpec) -> Loss:
+        key = (stackable(spec) or (spec.model, spec.data, spec.batch_size, spec.precision), spec.micro_batch_size)
+        return compiled(self.learner, (*key, len(self.members), str(self.device)), self.layout.compiled)
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Train to the end; returns run id -> summary."""
@@ -196,7 +205,7 @@ class _Loop:
                 self._save()
                 names = ", ".join(member.spec.run_id for member in self.members)
                 raise Interrupted(f"{names}: stopped after step {self.step} of {self.steps}; state saved")
-            losses = self._backward([member.data.batch(self.step) for member in self.members])
+            losses = self._backward()
             self.step += 1
             for member, loss in zip(self.members, losses, strict=True):
                 if not member.lost:
@@ -214,12 +223,20 @@ class _Loop:
     def alive(self) -> bool:
         return not all(member.lost for member in self.members)
 
-    def _backward(self, batches: list[Batch]) -> Sequence[torch.Tensor]:
-        if self.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()
+    def _backward(self) -> Sequence[torch.Tensor]:
+        """Put the gradients of every member's batch in place; returns their losses."""
+        batches = [member.data.batch(self.step) for member in self.members]
         if self.stack:
-            return self.stack.backward(batches, self.loss).unbind()
-        return [self.members[0].learner.backward(batches[0], self.loss)]
+            inputs, targets = zip(*batches, strict=True)
+            batch = torch.stack(inputs), torch.stack(targets)
+        else:
+            batch = batches[0]
+        if self.backward is None:
+            self.backward = functools.partial(self.learner.backward, loss=self.loss)
+            if self.device.type == "cuda" and self.options.graphs != "off":
+                self.backward = Recorded(self.backward, batch, list(self.learner.buffers.values()))
+        losses = self.backward(batch)
+        return losses.unbind() if self.stack else [losses]
 
     def _seconds(self) -> float:
         """Of each member: its share of the time that all took."""
