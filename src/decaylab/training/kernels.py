@@ -18,7 +18,7 @@ from torch import Tensor
 from decaylab.training.learner import Batch, Learner, Stack
 
 LAUNCH_BOUND = 2.7e11
-"""FLOP of a step below which an H200 waits for its host (by arithmetic, for four layers), so that fusing gains little"""
+"""FLOP of a step below which an H200 waits for its host (by arithmetic, for four layers): fusing then gains little"""
 _WARM_UP = 3
 """passes before one is recorded: libraries choose their algorithms, the compiler compiles"""
 
