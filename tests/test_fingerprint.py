@@ -97,7 +97,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digest(path: Path, text: str) -> str:
     path.write_text(text)
-    for cached in (module._tree, module._digest, module._digest_of_all):
+    for cached in (module._read, module._digest_of_all):
         cached.cache_clear()
     return code_digest([path])
 

@@ -57,6 +57,15 @@ def test_a_start_is_part_of_the_id_but_its_snapshots_are_not():
     assert child().arm_id() == child(seed=1).arm_id()
 
 
+def test_a_copy_does_not_keep_the_id_of_its_original():
+    known = spec()
+    assert known.run_id == known.model_copy(deep=True).run_id
+    changed = known.model_copy(update={"seed": 1})
+    assert changed.run_id == spec(seed=1).run_id != known.run_id
+    assert known == spec(), "an id that was asked for is no field"
+    assert "run_id" not in known.model_dump()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -28,18 +28,27 @@ def sources_for(spec: RunSpec) -> list[Path]:
     They are found by following imports from the training loop. Where a package chooses by name (a network, a
     kind of data, a probe), only what this spec names is followed.
     """
-    own = _closure(frozenset(_names(spec)))
-    return sorted({*own, *sources_for(spec.start.run)} if spec.start else own)
+    return list(_sources(_chain(spec)))
 
 
 def fingerprint(spec: RunSpec) -> str:
     """Digest of the code that a training of `spec` executes."""
-    return code_digest(sources_for(spec))
+    return _digest_of_all(_sources(_chain(spec)))
 
 
 def code_digest(paths: Iterable[Path]) -> str:
     """Digest of Python files without comments and docstrings, and of the bytes of all others."""
     return _digest_of_all(tuple(sorted(set(paths))))
+
+
+def _chain(spec: RunSpec) -> tuple[frozenset[str], ...]:
+    """The names that this spec chooses, and those of the runs it starts from: few differ among many specs."""
+    return (frozenset(_names(spec)), *(_chain(spec.start.run) if spec.start else ()))
+
+
+@functools.cache
+def _sources(chain: tuple[frozenset[str], ...]) -> tuple[Path, ...]:
+    return tuple(sorted(frozenset().union(*map(_closure, chain))))
 
 
 @functools.cache
@@ -48,6 +57,7 @@ def _digest_of_all(paths: tuple[Path, ...]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+@functools.cache
 def package_digest(*packages: str) -> str:
     """Digest of all files of some packages (`analysis`, `report`), templates included."""
     files = [path for package in packages for path in (PACKAGE / package).rglob("*") if path.is_file()]
@@ -87,7 +97,7 @@ def _closure(names: frozenset[str]) -> frozenset[Path]:
             continue
         found.add(path)
         waiting.append(path.parent / "__init__.py")
-        for module in _imports(path):
+        for module in _read(path)[0]:
             # a module may import its neighbour for good; dispatchers and other packages name all there are
             dispatched = path.name == "__init__.py" or not module.startswith(f"{path.parent.name}/")
             if not (dispatched and module in chosen and module not in names):
@@ -96,40 +106,29 @@ def _closure(names: frozenset[str]) -> frozenset[Path]:
 
 
 @functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-@functools.cache
-def _imports(path: Path) -> frozenset[str]:
-    """Imported modules of the numeric packages, as package/module; a name may also be no module at all."""
-    modules = set()
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        modules |= {_module(name) for name in names if name.startswith("decaylab.")}
-    return frozenset(module for module in modules if module.split("/")[0] in NUMERIC)
-
-
-@functools.cache
-def _digest(path: Path) -> str:
-    if path.suffix != ".py":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(ast.dump(_without_docstrings(_tree(path))).encode()).hexdigest()
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """The tree without strings that stand alone as a statement: docstrings, and those under fields."""
+def _read(path: Path) -> tuple[frozenset[str], str]:
+    """Of a Python file: imported modules of the numeric packages, as package/module (a name may also be no module at
+    all), and the digest of its code, from one walk. The tree is not kept: so many objects slow a whole process down.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    names: list[str] = []
     for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if isinstance(block, list):
-                setattr(node, name, [item for item in block if not _is_text(item)])
-    return tree
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        # without strings that stand alone as a statement: docstrings, and those under fields
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            if isinstance(statements, list):
+                setattr(node, block, [item for item in statements if not _is_text(item)])
+    modules = {_module(name) for name in names if name.startswith("decaylab.")}
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return frozenset(module for module in modules if module.split("/")[0] in NUMERIC), digest
+
+
+def _digest(path: Path) -> str:
+    return _read(path)[1] if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_text(node: ast.AST) -> bool:

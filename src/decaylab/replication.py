@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -436,10 +437,15 @@ def expand(
     runs = []
     for name in grids:
         for _, parameters, spec in done[name]:
-            steps = wanted_steps.get(spec.run_id, set()) | set(spec.snapshots)
-            spec = spec.model_copy(update={"snapshots": tuple(sorted(steps))})
+            spec = with_snapshots(spec, wanted_steps.get(spec.run_id, ()))
             runs.append((spec, parameters, grids[name].priority))
     return sorted(runs, key=lambda run: _depth(run[0]))
+
+
+def with_snapshots(spec: RunSpec, steps: Iterable[int]) -> RunSpec:
+    """The same run, which saves its state after these steps as well."""
+    steps = tuple(sorted({*spec.snapshots, *steps}))
+    return spec if steps == spec.snapshots else spec.model_copy(update={"snapshots": steps})
 
 
 def _depth(spec: RunSpec) -> int:
@@ -509,8 +515,7 @@ def plan_runs(reps: list[Replication], scale: Scale, choices: dict[str, Choice] 
     for rep in reps:
         for spec, parameters, priority in expand(rep, scale, choices):
             run = runs.setdefault(spec.run_id, PlannedRun(spec, {}, priority))
-            steps = tuple(sorted(set(run.spec.snapshots) | set(spec.snapshots)))
-            run.spec = run.spec.model_copy(update={"snapshots": steps})
+            run.spec = with_snapshots(run.spec, spec.snapshots)
             run.priority = min(run.priority, priority)
             run.wanted.setdefault(rep.name, []).append(parameters)
     return dict(sorted(runs.items(), key=lambda item: _depth(item[1].spec)))

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -308,7 +309,13 @@ class RunSpec(Strict):
             }
         return value
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
+        """A copy with other fields, which knows nothing that was computed from the old ones."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("run_id", None)
+        return copied
+
+    @cached_property
     def run_id(self) -> str:
         """Readable prefix and hash, safe as a file name: `gpt-lr0.003-wd0.1-s0-0a1b2c3d4e`."""
         prefix = f"{self.model.kind}-lr{self.optimizer.learning_rate:g}-wd{self.decay.weight_decay:g}-s{self.seed}"

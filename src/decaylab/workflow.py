@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -36,12 +37,12 @@ class Batch:
     runs: tuple[PlannedRun, ...]
     """in order of their ids"""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the rule: `train_gpt_0a1b2c3d4e`."""
         return f"train_{self.runs[0].spec.model.kind}_{sha256_json(self.run_ids)[:10]}"
 
-    @property
+    @cached_property
     def run_ids(self) -> list[str]:
         return [run.run_id for run in self.runs]
 
