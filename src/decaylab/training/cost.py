@@ -46,7 +46,9 @@ class GPU:
     float32: float
     memory_bytes: float
     utilisation: float = 0.4
-    """of the peak, in large matrix products with everything around them"""
+    """of the peak, in large matrix products with everything around them; assumed, until it is measured"""
+    convolutions: float = 0.15
+    """the same for networks of convolutions at batch 128; assumed"""
     launch_seconds: float = 5e-6
     """per kernel, when the host is the limit"""
 
@@ -293,10 +295,10 @@ def _clock(function, device: torch.device, budget: float = 0.25) -> float:
 
 def _gpu_seconds(gpu: GPU, spec: RunSpec, shape: Shape, examples: float) -> float:
     peak = {"float32": gpu.float32, "tf32": gpu.tf32}.get(spec.precision, gpu.bfloat16)
-    compute = shape.step_flops / (peak * gpu.utilisation)
-    step = max(compute, shape.kernels * gpu.launch_seconds)
+    rate = peak * (gpu.convolutions if spec.model.kind in ("vgg", "preact_resnet") else gpu.utilisation)
+    step = max(shape.step_flops / rate, shape.kernels * gpu.launch_seconds)
     # evaluations run in large batches, where compute is the limit
-    return FIXED_SECONDS + spec.steps * step + examples * shape.example_flops / (peak * gpu.utilisation)
+    return FIXED_SECONDS + spec.steps * step + examples * shape.example_flops / rate
 
 
 def _memory(spec: RunSpec, shape: Shape) -> float:
