@@ -251,7 +251,8 @@ def _together(text: str) -> int | None:
 def _wanted(run_ids: list[str] | None, planned: dict[str, PlannedRun], layout: Layout, scale: str) -> list[RunSpec]:
     if not run_ids:  # --missing
         left = [run for run_id, run in planned.items() if not layout.summary(run_id).exists()]
-        return [run.spec for run in sorted(left, key=lambda run: run.priority)]
+        # seed by seed, so that what is finished when time is up can be paired
+        return [run.spec for run in sorted(left, key=lambda run: (run.priority, run.spec.seed))]
     for run_id in run_ids:
         if run_id not in planned:
             raise InputError(
