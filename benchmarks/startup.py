@@ -56,7 +56,7 @@ def notebooks(settings: Settings) -> Iterator[Case | Skip]:
     from decaylab.files import Layout
     from decaylab.replication import list_replications
 
-    missing = installed("papermill", "nbconvert", "seaborn")
+    missing = installed("papermill", "nbconvert")
     if missing:
         yield Skip("render", f"{missing} is not installed")
         return

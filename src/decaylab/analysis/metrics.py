@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
-
+from decaylab.analysis import statistics
 from decaylab.analysis.results import RunResult
 from decaylab.errors import InputError
 from decaylab.replication import Metric
@@ -51,7 +50,7 @@ def evaluate(run: RunResult, metric: Metric, where: str) -> float | None:
     points = [_log(float(value), metric.log) for value in values]
     if None in points:
         return None
-    return float(stats.linregress(steps / run.steps, points).slope)
+    return statistics.slope(steps / run.steps, points)
 
 
 def chance_level(run: RunResult, name: str) -> float | None:

@@ -20,17 +20,17 @@ import matplotlib
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from scipy import stats
 
-from decaylab.analysis.statistics import CONFIDENCE, mean_interval
+from decaylab.analysis.statistics import mean_interval, student_quantile
 from decaylab.report import colours
-from decaylab.report.colours import LIGHT, ordered, palette
+from decaylab.report.colours import LIGHT, RANKS, ordered, palette
 from decaylab.report.html import Html, note, number, words
 
 MOST_POINTS = 240
@@ -77,7 +77,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _theme() -> dict[str, Any]:
-    return sns.axes_style("ticks") | {
+    return {
         "font.family": ["DejaVu Sans"],
         "font.size": 9.5,
         "axes.titlesize": 10,
@@ -109,6 +109,8 @@ def _theme() -> dict[str, Any]:
         "legend.fontsize": 9,
         "legend.title_fontsize": 9,
         "lines.solid_capstyle": "round",
+        "patch.edgecolor": "white",
+        "patch.force_edgecolor": True,
         "figure.constrained_layout.use": True,
         "svg.fonttype": "path",
     }
@@ -201,7 +203,7 @@ def _curve(axes: Axes, arm: pd.DataFrame, x: str, colour: str, style: Any, faint
     mean = whole.mean(axis=0)
     axes.plot(common, mean, color=colour, linestyle=style, linewidth=1.9)
     if (count := len(whole)) > 1:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * whole.std(axis=0, ddof=1) / math.sqrt(count)
+        half = student_quantile(count) * whole.std(axis=0, ddof=1) / math.sqrt(count)
         axes.fill_between(common, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
@@ -419,7 +421,7 @@ def grid_heatmap(
         (0.95 * len(column_keys) + 1.3) * min(len(keys), 2), (height + 0.2) * math.ceil(len(keys) / 2)
     )
     # fixed colours, the same in both modes, with their own text colours
-    shades = sns.color_palette("crest_r" if best == "min" else "crest", as_cmap=True)
+    shades = LinearSegmentedColormap.from_list("ranks", RANKS[::-1] if best == "min" else RANKS)
     with matplotlib.rc_context(_theme()):
         for axes, key in zip(grid, keys, strict=True):
             part = frame if key is None else frame[frame[panel] == key]
@@ -769,8 +771,11 @@ def _axis(name: str, label: str) -> str:
 def _svg(figure: Figure) -> str:
     """SVG without identifiers, dates or fixed colours of the page; coordinates to a hundredth of a point."""
     buffer = io.StringIO()
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set(facecolor="none", edgecolor="none")
+    # savefig would draw everything once more before, to learn sizes that our layout has settled already
     with matplotlib.rc_context({"svg.hashsalt": "decaylab", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)

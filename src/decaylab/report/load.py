@@ -110,23 +110,21 @@ class Report:
         `fraction` is step / steps of the run. Metrics that a run did not record are absent; metrics keep their order.
         """
         chosen = self.select(**where)
-        chosen = chosen[[name for name in chosen if name in self._parameters]]
-        frames = []
-        for run_id, rows in chosen.groupby("run_id", sort=False):
-            run = self.results.runs[run_id]
-            present = [name for name in metrics if name in run.metrics]
-            if not present:
-                continue
-            long = run.metrics[["step", *present]].melt("step", var_name="metric").dropna()
-            long["fraction"] = long["step"] / run.steps
-            # a run that two grids want has a row for each
-            for row in rows.to_dict("records"):
-                frames.append(long.assign(**{name: item for name, item in row.items() if name not in long}))
+        keep = self._parameters - {"step", "fraction", "metric", "value"}
+        chosen = chosen[[name for name in chosen if name in keep]].infer_objects()
+        runs = [self.results.runs[run_id] for run_id in chosen["run_id"].unique()]
+        frames = [
+            run.metrics.reindex(columns=["step", *metrics]).assign(
+                run_id=run.run_id, fraction=run.metrics["step"] / run.steps
+            )
+            for run in runs
+            if not run.metrics.columns.intersection(metrics).empty
+        ]
         if not frames:
-            return pd.DataFrame(columns=[*chosen.columns.difference(["step"]), "step", "fraction", "metric", "value"])
-        frame = pd.concat(frames, ignore_index=True)
-        order = {name: rank for rank, name in enumerate(metrics)}
-        return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+            return pd.DataFrame(columns=[*chosen.columns, "step", "fraction", "metric", "value"])
+        long = pd.concat(frames).melt(["run_id", "step", "fraction"], var_name="metric").dropna(subset="value")
+        # a run that two grids want has a row for each
+        return long.merge(chosen, on="run_id")
 
     @cached_property
     def _parameters(self) -> set[str]:

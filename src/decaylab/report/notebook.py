@@ -108,12 +108,14 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
         progress_bar=False,
         log_output=False,
         kernel_manager_class=LocalKernelManager,
+        shutdown_kernel="immediate",  # it has nothing to save, and would take its time
     )
 
 
 def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
     """An executed notebook as one HTML page that loads nothing. `page` is what the template's header shows."""
     from nbconvert import HTMLExporter
+    from nbconvert.filters import Highlight2HTML
 
     exporter = HTMLExporter(
         template_name="decaylab",
@@ -121,7 +123,9 @@ def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
         exclude_anchor_links=True,
         embed_images=True,
     )
-    html, _ = exporter.from_notebook_node(_clean(notebook), resources={"decaylab": page})
+    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=exporter))
+    # the exporter's own method would then parse the page and write it anew, for the sake of another template
+    html, _ = super(HTMLExporter, exporter).from_notebook_node(_clean(notebook), resources={"decaylab": page})
     return html
 
 
