@@ -18,6 +18,8 @@ from decaylab.report.load import evidence_note, read_verdicts
 KERNEL = "python3"
 """the kernel of the environment itself; it needs no installation of its own"""
 PARAMETERS = ("replication", "scale", "results", "root", "images", "text", "reports")
+KERNEL_ARGUMENTS = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
+"""A figure is thousands of objects in cycles: looking for those that are garbage would take a fifth of a notebook."""
 START_TIMEOUT = 300
 """seconds; a kernel on a loaded machine is slow to come up"""
 
@@ -108,6 +110,7 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
         progress_bar=False,
         log_output=False,
         kernel_manager_class=LocalKernelManager,
+        extra_arguments=KERNEL_ARGUMENTS,
         shutdown_kernel="immediate",  # it has nothing to save, and would take its time
     )
 
