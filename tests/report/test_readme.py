@@ -10,10 +10,11 @@ from decaylab.report import readme
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_headline_is_that_of_the_evidence() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    inside = text[text.index("\n", text.index(readme.BEGIN)) + 1 : text.index(readme.END)]
-    assert inside == readme.block(ROOT), "run `make readme`"
+@pytest.mark.parametrize("document", readme.GENERATED)
+def test_documents_say_what_the_evidence_says(document) -> None:
+    name, generate = readme.GENERATED[document]
+    _, inside, _ = readme.split(ROOT / document, name)
+    assert inside == generate(ROOT), "run `make readme`"
     assert (ROOT / readme.FIGURE).stat().st_size > 10_000
 
 

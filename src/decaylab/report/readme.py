@@ -1,11 +1,12 @@
-"""The headline of README.md: a table and a figure, generated from committed evidence and never typed.
+"""What documents say of results: generated from committed evidence, never typed.
 
-`make readme` runs this module; a test checks that README.md says what the evidence says.
+`make readme` runs this module; a test checks that each document says what the evidence says. What is generated stands
+between two marks, `<!-- name: ... -->` and `<!-- /name -->`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,21 @@ from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import find_root, select
 from decaylab.report.figures import claims_forest
-from decaylab.report.html import estimate, number, scale_text
+from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
 from decaylab.report.load import judged_in, read_evidence
+from decaylab.sources import BUILTIN
 
-BEGIN, END = "<!-- headline:", "<!-- /headline -->"
 FIGURE = Path("docs/images/headline.png")
+ARM_METRICS = (
+    "test_error",
+    "test_loss",
+    "validation_loss",
+    "train_loss",
+    "weight_norm",
+    "lost_updates",
+    "attention_logit",
+)
+"""columns of an arm, where its runs have them"""
 
 
 def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -45,8 +56,8 @@ def table(rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def block(root: Path) -> str:
-    """What stands between the two marks of README.md."""
+def headline(root: Path) -> str:
+    """Figure and table of README.md."""
     rows = headline_claims(root)
     if not rows:
         return ""
@@ -64,15 +75,75 @@ def block(root: Path) -> str:
     )
 
 
-def write(root: Path) -> None:
-    """Replace the block of README.md and its figure. Raises InputError if the marks are gone."""
-    path = root / "README.md"
+def own_data(root: Path) -> str:
+    """Arms and claims of all evidence on data that a user brought, one section a file."""
+    sections = []
+    for rep in select(root, "headline"):
+        for file in read_evidence(root, rep.name):
+            sources = [data["source"] for data in file["data"]]
+            if not {*BUILTIN["images"], *BUILTIN["text"]} & set(sources):
+                about = f"{scale_text(file['scale'])} scale on {file['hardware']}, data {', '.join(sources)}, "
+                about += f"{len(file['runs'])} runs of {duration(file['seconds'])} in all, {file['made_at'][:10]}"
+                sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
+    return "\n".join(sections)
+
+
+def arms(file: dict[str, Any]) -> str:
+    """Mean and deviation of the arms of an evidence file, as a Markdown table."""
+    metrics = [name for name in ARM_METRICS if name in file["metrics"]]
+    axes = list(dict.fromkeys(axis for arm in file["arms"] for axis in arm["parameters"]))
+    lines = [
+        f"| {' | '.join(words(name) for name in [*axes, 'seeds', *metrics])} |",
+        "|" + "---|" * (len(axes) + 1 + len(metrics)),
+    ]
+    for arm in file["arms"]:
+        cells = [scalar(arm["parameters"].get(axis)) for axis in axes] + [str(arm["n"])]
+        for name in metrics:
+            at = file["metrics"].index(name)
+            cells.append(_mean(arm["mean"][at], arm["sd"][at]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(mean: float | None, deviation: float | None) -> str:
+    spread = f" ± {number(deviation, 2)}" if deviation is not None else ""
+    return f"{number(mean, 4)}{spread}"
+
+
+def claims(file: dict[str, Any]) -> str:
+    """Verdicts of an evidence file, with their variants, as a Markdown table."""
+    lines = ["| claim | variant | ours [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
+    for claim in file["verdicts"]["claims"]:
+        for view in [claim | {"label": ""}, *claim["also"]]:
+            ours = estimate(view["estimate"], view["interval"])
+            if view["verdict"] != "not run":
+                lines.append(f"| {claim['claim']} | {view['label']} | {ours} | {view['n']} | {view['verdict']} |")
+    return "\n".join(lines)
+
+
+GENERATED: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "README.md": ("headline", headline),
+    "docs/real-data-on-a-laptop.md": ("own-data", own_data),
+}
+"""document: name of its marks, what stands between them"""
+
+
+def split(path: Path, name: str) -> tuple[str, str, str]:
+    """A document before, between and after its marks. Raises InputError if they are gone."""
     text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise InputError(f"{path}: expected the marks {BEGIN} ... and {END}")
-    first = text.index("\n", text.index(BEGIN)) + 1
-    with atomic_path(path) as temporary:
-        temporary.write_text(text[:first] + block(root) + text[text.index(END) :], encoding="utf-8")
+    begin, end = f"<!-- {name}:", f"<!-- /{name} -->"
+    if begin not in text or end not in text:
+        raise InputError(f"{path}: expected the marks {begin} ... and {end}")
+    first = text.index("\n", text.index(begin)) + 1
+    return text[:first], text[first : text.index(end)], text[text.index(end) :]
+
+
+def write(root: Path) -> None:
+    """Replace what is generated in all documents, and the figure. Raises InputError if a document lost its marks."""
+    for document, (name, generate) in GENERATED.items():
+        before, _, after = split(root / document, name)
+        with atomic_path(root / document) as temporary:
+            temporary.write_text(before + generate(root) + after, encoding="utf-8")
     figure = claims_forest([claim for _, claim in headline_claims(root)])
     if figure is not None:
         with atomic_path(root / FIGURE) as temporary, matplotlib.rc_context({"savefig.facecolor": "white"}):
