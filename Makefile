@@ -52,7 +52,8 @@ install:
 	if [ -n "$$certificate" ]; then export SSL_CERT_FILE="$$certificate"; fi; \
 	export UV_HTTP_TIMEOUT="$${UV_HTTP_TIMEOUT:-180}"; \
 	if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt \
-		&& $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; then :; else \
+		&& $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+			requirements.lock; then :; else \
 		echo "uv could not install the packages; pip does it, in a few minutes"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock; \
 	fi
