@@ -35,10 +35,12 @@ report: env ## run and judge the replications, print the path of the index [SCAL
 
 env: ## make .venv from requirements.lock, unless it is there
 	@cmp -s requirements.lock $(INSTALLED) || $(MAKE) --no-print-directory install
+	@$(BIN)/python -m compileall -q src
 
 # uv takes a fraction of pip's time for the same files and hashes; it is itself installed by its hash in the lock, and
-# reads pip's index and certificate, since it does not know pip's configuration. Everything is compiled now: where
-# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile all that it imports, for seconds.
+# reads pip's index and certificate, since it does not know pip's configuration. Everything is compiled now, and our
+# code whenever it has changed: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile
+# all that it imports, for seconds.
 install:
 	@rm -f $(INSTALLED)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,12 +52,12 @@ install:
 	if [ -n "$$certificate" ]; then export SSL_CERT_FILE="$$certificate"; fi; \
 	export UV_HTTP_TIMEOUT="$${UV_HTTP_TIMEOUT:-180}"; \
 	if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt \
-		&& $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; then :; else \
+		&& $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+			requirements.lock; then :; else \
 		echo "uv could not install the packages; pip does it, in a few minutes"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m compileall -q src
 	@cp requirements.lock $(INSTALLED)
 
 test: lint ## all checks and tests [WORKERS=]
