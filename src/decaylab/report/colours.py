@@ -43,11 +43,6 @@ COLOURS: dict[str, tuple[str, str]] = {
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 _DECAY = [f"decay{rank}" for rank in range(1, 7)]
 _OTHER = [f"other{rank}" for rank in range(1, 7)]
-# seaborn's palette `crest` at equal distances, which is how close one sees; seaborn itself takes a second to import
-RANKS = (
-    *("#a5cd90", "#8ec291", "#76b791", "#61aa90", "#509e90", "#41928f", "#33858d"),
-    *("#26788c", "#1d6c8a", "#1e5d86", "#234f81", "#294079", "#2c3172"),
-)
 NO_DECAY = ("none", "off", "no decay", "no")
 
 

@@ -23,14 +23,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from decaylab.analysis.statistics import mean_interval, student_quantile
 from decaylab.report import colours
-from decaylab.report.colours import LIGHT, RANKS, ordered, palette
+from decaylab.report.colours import LIGHT, ordered, palette
 from decaylab.report.html import Html, note, number, words
 
 MOST_POINTS = 240
@@ -421,7 +420,9 @@ def grid_heatmap(
         (0.95 * len(column_keys) + 1.3) * min(len(keys), 2), (height + 0.2) * math.ceil(len(keys) / 2)
     )
     # fixed colours, the same in both modes, with their own text colours
-    shades = LinearSegmentedColormap.from_list("ranks", RANKS[::-1] if best == "min" else RANKS)
+    import seaborn as sns  # takes long to import, and most notebooks have no heat map
+
+    shades = sns.color_palette("crest_r" if best == "min" else "crest", as_cmap=True)
     with matplotlib.rc_context(_theme()):
         for axes, key in zip(grid, keys, strict=True):
             part = frame if key is None else frame[frame[panel] == key]
