@@ -212,17 +212,24 @@ def run_together(clock: Clock, specs: list[dict[str, Any]], results: Path, devic
 
 @benchmark("together")
 def eight_together(settings: Settings) -> Iterator[Case | Skip]:
-    """Eight GPTs of a million weights trained at once, against one after another, on a GPU."""
+    """Eight GPTs trained in one pass, against one after another: of a million weights on a GPU, tiny ones on a CPU."""
+    if settings.gpu:
+        size = {"layers": 5, "heads": 4, "width": 128, "context_length": 256, "batch_size": 8}
+        yield together_case(f"{TOGETHER} x GPT 1M", settings, size, "bfloat16", target=3.0)
+    elif settings.rehearse:
+        yield together_case(f"{TOGETHER} x GPT", settings, TINY, "bfloat16", target=None)
+    else:
+        # where it pays, if anywhere
+        smallest = {"layers": 1, "heads": 2, "width": 16, "context_length": 16, "batch_size": 4}
+        for name, shape in {"GPT 0.01M": smallest, "GPT 0.03M": SIZES["GPT 0.03M"]}.items():
+            yield together_case(f"{TOGETHER} x {name}", settings, shape, "float32", target=None)
+
+
+def together_case(name: str, settings: Settings, size: dict[str, Any], precision: str, target: float | None) -> Case:
     from decaylab.spec import parse_spec
     from decaylab.training.cost import shape_of
 
-    name = f"{TOGETHER} x GPT 1M"
-    if not (settings.gpu or settings.rehearse):
-        yield Skip(name, "needs a GPU")
-        return
-    size = {"layers": 5, "heads": 4, "width": 128, "context_length": 256, "batch_size": 8}
-    size = TINY if settings.rehearse else size
-    specs = [gpt_spec(**size, precision="bfloat16") for _ in range(TOGETHER)]
+    specs = [gpt_spec(**size, precision=precision) for _ in range(TOGETHER)]
     shape = shape_of(parse_spec(specs[0], name))
     prepare_tokens(settings, specs[0]["model"]["vocabulary"])
     arguments = {
@@ -231,19 +238,19 @@ def eight_together(settings: Settings) -> Iterator[Case | Skip]:
         "device": settings.device,
         "threads": settings.threads,
     }
-    alone = gpt_spec(**size, precision="bfloat16")
-    yield Case(
+    alone = gpt_spec(**size, precision=precision)
+    return Case(
         name,
         [
             Loop("together", run_together, arguments),
-            ours("one after another", alone, settings, against="together", target=3.0, repeat=TOGETHER),
+            ours("one after another", alone, settings, against="together", target=target, repeat=TOGETHER),
         ],
         about=f"{TOGETHER} x {shape.parameters:,} weights, batch {size['batch_size']} x {size['context_length']} each, "
-        "vocabulary 256, bfloat16",
+        f"vocabulary 256, {precision}",
         items=TOGETHER * size["batch_size"] * size["context_length"],
         unit="tokens",
         flops=TOGETHER * shape.step_flops,
-        peak=peak(settings, "bfloat16"),
+        peak=peak(settings, precision),
         log_every=20,
         turns=TURNS,
     )
