@@ -50,7 +50,8 @@ class Attention(nn.Module):
     def query_key_value(self, x: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Three tensors [B, heads, T, width / heads]; attention logits are query . key / sqrt(width / heads)."""
         parts = self.qkv(x).view(-1, length, 3, self.heads, x.shape[1] // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        # transposed after the split, so that attention's gradients come back as one row a position without a copy
+        query, key, value = (part.transpose(1, 2) for part in parts.unbind(2))
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
