@@ -22,40 +22,20 @@ from decaylab.files import Layout
 from decaylab.models import build_model
 from decaylab.spec import RunSpec, dump_spec, merge, parse_spec
 from decaylab.training.loop import Options, resolve_device, train
+from tests.training import cases
+from tests.training.cases import spec
 
-IMAGES: dict[str, Any] = {
-    "data": {"kind": "images", "source": "procedural", "train_examples": 64, "test_examples": 32, "image_size": 8},
-    "model": {"kind": "preact_resnet", "blocks": [1, 1], "width": 4},
-    "optimizer": {"name": "sgd", "learning_rate": 0.1},
-    "decay": {"weight_decay": 0.01},
-    "steps": 12,
-    "batch_size": 16,
-    "evaluation": {"every": 6, "log_every": 3, "train_examples": 32},
-    "seed": 0,
-}
-TEXT: dict[str, Any] = {
-    "data": {"kind": "text", "source": "stdlib", "tokenizer": "bytes", "train_tokens": 100_000},
-    "model": {"kind": "gpt", "layers": 1, "heads": 2, "width": 16, "context_length": 16, "dropout": 0.1},
-    "optimizer": {"name": "adamw", "learning_rate": 0.003},
-    "decay": {"weight_decay": 0.1},
-    "schedule": {"kind": "cosine", "warmup_steps": 2, "final_fraction": 0.1},
-    "steps": 12,
-    "batch_size": 4,
-    "gradient_clip": 1.0,
-    "ema": 0.9,
-    "evaluation": {"every": 6, "log_every": 3, "train_examples": 8, "examples": 8, "probes": ["completion"]},
-    "seed": 0,
-}
+IMAGES = cases.IMAGES | {"optimizer": {"name": "sgd", "learning_rate": 0.1}, "ema": None}
+TEXT = merge(
+    cases.TEXT,
+    {"model": {"dropout": 0.1, "bias": True}, "ema": 0.9, "evaluation": {"probes": ["completion"]}},
+)
 
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory) -> Layout:
     """One results directory, so that data are prepared once."""
     return Layout(tmp_path_factory.mktemp("results"))
-
-
-def spec(base: dict[str, Any], **changes: Any) -> RunSpec:
-    return parse_spec(merge(base, changes), "test")
 
 
 def numbers(layout: Layout, run: RunSpec) -> tuple[pd.DataFrame, dict[str, Any]]:
