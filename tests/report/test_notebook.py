@@ -1,5 +1,7 @@
 import ast
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -129,3 +131,20 @@ def test_a_failing_cell_leaves_the_notebook_to_read_and_no_page(small, clone, tm
         notebook.render("tiny_run", "smoke", layout, root, notebook=small)
     assert not layout.report("smoke", "tiny_run").exists()
     assert "ZeroDivisionError" in (root / "logs/notebooks/smoke/tiny_run.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_notebooks_at_the_same_moment_have_sockets_of_their_own(tmp_path):
+    """With jupyter's names of sockets, in the working directory, one of two waited for the other's kernel for good."""
+    source = tmp_path / "where.ipynb"
+    cells = [new_code_cell("from ipykernel.connect import get_connection_info\nget_connection_info(unpack=True)['ip']")]
+    metadata = {"kernelspec": {"name": notebook.KERNEL, "display_name": "Python", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), source)
+    places = [tmp_path / f"{number}.ipynb" for number in range(3)]
+    # processes, as the workflow has them; papermill's loop wants a main thread
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(notebook.execute, [source] * 3, places, [{}] * 3, [tmp_path] * 3))
+    found = {nbformat.read(place, as_version=4).cells[-1].outputs[0]["data"]["text/plain"] for place in places}
+    assert len(found) == 3
+    assert not any(name.strip("'").startswith("kernel") for name in found)
+    assert not list(tmp_path.glob("*ipc*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ KERNEL = "python3"
 PARAMETERS = ("replication", "scale", "results", "root", "images", "text", "reports")
 KERNEL_ARGUMENTS = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
 """A figure is thousands of objects in cycles: looking for those that are garbage would take a fifth of a notebook."""
-START_TIMEOUT = 300
+START_TIMEOUT = 120
 """seconds; a kernel on a loaded machine is slow to come up"""
 
 
@@ -85,11 +86,20 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
     """Run a notebook with parameters. Raises InputError for parameters that it does not have, or has besides."""
     import papermill
     from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
 
     class LocalKernelManager(AsyncKernelManager):
-        """Talks to the kernel through sockets in the file system: no ports that two notebooks could race for."""
+        """Talks to the kernel through sockets in a folder of its own.
+
+        Two notebooks could race for ports, and for the names that sockets have in the working directory by default:
+        one of them then waits for a kernel that answers the other.
+        """
 
         transport = "ipc"
+
+        @default("ip")
+        def _ip_default(self) -> str:
+            return f"{sockets}/kernel"
 
     if not source.exists():
         raise InputError(f"{source}: no such notebook")
@@ -100,19 +110,20 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
                 f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
             )
     executed.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        str(source),
-        str(executed),
-        parameters=parameters,
-        kernel_name=KERNEL,
-        cwd=str(cwd),
-        start_timeout=START_TIMEOUT,
-        progress_bar=False,
-        log_output=False,
-        kernel_manager_class=LocalKernelManager,
-        extra_arguments=KERNEL_ARGUMENTS,
-        shutdown_kernel="immediate",  # it has nothing to save, and would take its time
-    )
+    with tempfile.TemporaryDirectory(prefix="decaylab-") as sockets:
+        papermill.execute_notebook(
+            str(source),
+            str(executed),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            cwd=str(cwd),
+            start_timeout=START_TIMEOUT,
+            progress_bar=False,
+            log_output=False,
+            kernel_manager_class=LocalKernelManager,
+            extra_arguments=KERNEL_ARGUMENTS,
+            shutdown_kernel="immediate",  # it has nothing to save, and would take its time
+        )
 
 
 def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
