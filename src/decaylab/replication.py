@@ -439,17 +439,13 @@ def expand(
         for _, parameters, spec in done[name]:
             spec = with_snapshots(spec, wanted_steps.get(spec.run_id, ()))
             runs.append((spec, parameters, grids[name].priority))
-    return sorted(runs, key=lambda run: _depth(run[0]))
+    return sorted(runs, key=lambda run: run[0].depth)
 
 
 def with_snapshots(spec: RunSpec, steps: Iterable[int]) -> RunSpec:
     """The same run, which saves its state after these steps as well."""
     steps = tuple(sorted({*spec.snapshots, *steps}))
     return spec if steps == spec.snapshots else spec.model_copy(update={"snapshots": steps})
-
-
-def _depth(spec: RunSpec) -> int:
-    return 1 + _depth(spec.start.run) if spec.start else 0
 
 
 def _combinations(name, grid, done, grids, where):
@@ -518,4 +514,4 @@ def plan_runs(reps: list[Replication], scale: Scale, choices: dict[str, Choice] 
             run.spec = with_snapshots(run.spec, spec.snapshots)
             run.priority = min(run.priority, priority)
             run.wanted.setdefault(rep.name, []).append(parameters)
-    return dict(sorted(runs.items(), key=lambda item: _depth(item[1].spec)))
+    return dict(sorted(runs.items(), key=lambda item: item[1].spec.depth))

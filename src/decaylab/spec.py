@@ -321,6 +321,11 @@ class RunSpec(Strict):
         prefix = f"{self.model.kind}-lr{self.optimizer.learning_rate:g}-wd{self.decay.weight_decay:g}-s{self.seed}"
         return f"{re.sub(r'[^A-Za-z0-9.-]', '_', prefix)}-{sha256_json(self.identity())[:10]}"
 
+    @property
+    def depth(self) -> int:
+        """How many runs must be finished before this one, each starting from the one before."""
+        return 1 + self.start.run.depth if self.start else 0
+
     def arm_id(self) -> str:
         """Hash shared by runs that differ only in seed."""
         return sha256_json(_without_seed(self.identity()))[:10]

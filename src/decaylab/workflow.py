@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,7 +21,7 @@ from decaylab.analysis.filed import filed_names
 from decaylab.analysis.registry import register_claims
 from decaylab.data import prepared_key
 from decaylab.errors import InputError
-from decaylab.files import Layout, sha256_json
+from decaylab.files import Layout, sha256_file, sha256_json
 from decaylab.fingerprint import code_digest, fingerprint, sources_for
 from decaylab.replication import PlannedRun, Replication, Scale, plan_runs, replication_file, select
 from decaylab.sources import Choice, choose
@@ -78,7 +78,7 @@ def partition(runs: Iterable[PlannedRun], runs_per_process: int) -> list[Batch]:
     """
     groups: dict[tuple[Any, ...], list[tuple[str, PlannedRun]]] = defaultdict(list)
     for run in runs:
-        key = (_depth(run.spec), run.spec.model.kind, tuple(sorted(run.wanted)))
+        key = (run.spec.depth, run.spec.model.kind, tuple(sorted(run.wanted)))
         groups[key].append((_bits(run.spec.arm_id()) + _bits(run.run_id), run))
     return [
         Batch(tuple(sorted((run for _, run in part), key=lambda run: run.run_id)))
@@ -96,10 +96,6 @@ def _halve(members: list[tuple[str, PlannedRun]], limit: int, bit: int) -> list[
 
 def _bits(text: str) -> str:
     return f"{int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]):064b}"
-
-
-def _depth(spec: RunSpec) -> int:
-    return 1 + _depth(spec.start.run) if spec.start else 0
 
 
 def cost(spec: RunSpec) -> float:
@@ -141,7 +137,7 @@ def priorities(batches: list[Batch]) -> dict[str, int]:
         for parent in {maker[run_id].name for run_id, _ in batch.parents}:
             children[parent].append(batch)
     chains: dict[str, float] = {}
-    for batch in sorted(batches, key=lambda batch: -_depth(batch.runs[0].spec)):
+    for batch in sorted(batches, key=lambda batch: -batch.runs[0].spec.depth):
         chains[batch.name] = batch.cost + max((chains[child.name] for child in children[batch.name]), default=0.0)
     return {name: rank for rank, name in enumerate(sorted(chains, key=lambda name: (chains[name], name)), 1)}
 
@@ -238,9 +234,13 @@ class Plan:
         """Digest of the files of some replications, or of them all and the ledger: descriptions and evidence."""
         folders = [replication_file(self.root, name).parent for name in names] or [self.root / "replications"]
         files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-        return sha256_json(
-            [[path.relative_to(self.root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-        )
+        return sha256_json([[path.relative_to(self.root).as_posix(), _digest(path)] for path in files])
+
+
+@cache
+def _digest(path: Path) -> str:
+    # asked once for its replication and once for the index
+    return sha256_file(path)
 
 
 def _keyed(key: str, read: Callable[[], Result]) -> Result:

@@ -87,3 +87,16 @@ def test_what_is_no_pack_at_all_is_one_line(packed, tmp_path):
         read_pack(path, Layout(tmp_path / "home"))
     with pytest.raises(InputError, match="no such file"):
         read_pack(tmp_path / "absent.zip", Layout(tmp_path / "home"))
+
+
+def test_a_pack_in_an_unknown_compression_is_one_line(packed, tmp_path):
+    """zipfile calls such a method not implemented; bytes 8 and 9 of a member's local header name it, 10 and 11 of the
+    directory's."""
+    path, _ = packed
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.index(mark) + offset
+        content[at : at + 2] = (99).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a pack, or a damaged one .*compression"):
+        read_pack(path, Layout(tmp_path / "home"))

@@ -24,7 +24,8 @@ from decaylab.sources import Choice
 
 FORMAT = 1
 HEAD, CLAIMS, RUNS = "pack.json", "claims.jsonl", "runs.parquet"
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+"""what zipfile raises: damage, an end too early, a password or a method that it lacks, text that is not UTF-8"""
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ class Pricer:
     def together(self, spec: RunSpec) -> int:
         """How many runs of this shape to train in one pass: on a GPU as many as keep it busy, up to eight.
 
-        One on a CPU, where networks of 0.03 million weights gained a quarter at best, and larger ones nothing.
+        One on a CPU, where only networks of a few thousand weights gain (benchmarks, `together`).
         """
         if self.device.type == "cpu":
             return 1
@@ -220,6 +220,7 @@ class Pricer:
             "size": spec.data.image_size if spec.data.kind == "images" else spec.data.tokenizer,
             "extras": [spec.ema is not None, spec.gradient_clip is not None, spec.decay.form],
             "machine": self.machine,
+            "code": package_digest("training", "optim", "models"),
         }
         return sha256_json(shape)[:16]
 

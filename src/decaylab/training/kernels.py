@@ -6,6 +6,7 @@ them at once. Compilation joins what stands between the products of matrices, an
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -37,8 +38,7 @@ def compiled(learner: Learner | Stack, key: Any, cache: Path) -> Loss:
     if key not in _compiled:
         # weights and buffers are arguments, so that the next run needs no compilation
         _compiled[key] = torch.compile(learner.functional_loss(), dynamic=False)
-    function = _compiled[key]
-    return lambda inputs, targets: function(learner.parameters, learner.buffers, inputs, targets)
+    return functools.partial(_compiled[key], learner.parameters, learner.buffers)
 
 
 class Recorded:

@@ -152,6 +152,7 @@ class Learner:
             # the arithmetic of torch.nn.utils.clip_grad_norm_, which takes a tenth of a small network's step
             norm = torch.linalg.vector_norm(self.flat.gradient, dtype=_at_least_float32(self.flat.gradient.dtype))
             if logged:
+                # the one that clips; summed by groups it may differ in its last bit
                 measured["gradient_norm"] = norm
             if spec.gradient_clip is not None:
                 self.flat.gradient.mul_((spec.gradient_clip / (norm + 1e-6)).clamp_(max=1))

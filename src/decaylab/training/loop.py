@@ -29,7 +29,7 @@ from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_checkpoint, load_snapshot, run_lock, save_checkpoint, save_snapshot
 from decaylab.training.kernels import LAUNCH_BOUND, Loss, Recorded, compiled
-from decaylab.training.learner import Batch, Learner, Stack, cross_entropy, stackable
+from decaylab.training.learner import Batch, Learner, Stack, cross_entropy
 from decaylab.training.provenance import commit, hardware, peak_memory_bytes, versions
 from decaylab.training.recorder import Recorder, divergence_step
 
@@ -188,8 +188,8 @@ class _Loop:
         return self.device.type == "cuda" and large
 
     def _compiled(self, spec: RunSpec) -> Loss:
-        key = (stackable(spec) or (spec.model, spec.data, spec.batch_size, spec.precision), spec.micro_batch_size)
-        return compiled(self.learner, (*key, len(self.members), str(self.device)), self.layout.compiled)
+        batch = spec.batch_size, spec.micro_batch_size, len(self.members)
+        return compiled(self.learner, (spec.model, spec.data, spec.precision, batch, self.device), self.layout.compiled)
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Train to the end; returns run id -> summary."""
@@ -339,13 +339,8 @@ class _Member:
         logged = self.step % spec.evaluation.log_every == 0 or self.step == spec.steps
         lost: dict[str, torch.Tensor] = {}
         probe = "lost_updates" in spec.evaluation.probes and self.due
-
-        def lost_updates(learning_rate: float) -> None:
-            from decaylab.probes.rounding import intended_updates, lost_updates
-
-            lost.update(lost_updates(intended_updates(self.learner.optimizer, self.learner.decay, step, learning_rate)))
-
-        measured = self.learner.update(step, logged=logged, after=lost_updates if probe else None)
+        after = functools.partial(self._lost_updates, lost, step) if probe else None
+        measured = self.learner.update(step, logged=logged, after=after)
         if logged:
             measured["batch_loss"] = self.loss_sum / self.loss_count
             self._clear_losses()
@@ -353,6 +348,12 @@ class _Member:
             self.recorder.record(self.step, measured | lost)
         if self.step in spec.snapshots:
             self._snapshot(self.step)
+
+    def _lost_updates(self, lost: dict[str, torch.Tensor], step: int, learning_rate: float) -> None:
+        """The probe of an update, which reads its gradients."""
+        from decaylab.probes.rounding import intended_updates, lost_updates
+
+        lost |= lost_updates(intended_updates(self.learner.optimizer, self.learner.decay, step, learning_rate))
 
     def _snapshot(self, step: int) -> None:
         path = self.layout.state(self.spec.run_id) / self.layout.snapshot(self.spec.run_id, step).name

@@ -55,7 +55,7 @@ def in_groups(specs: Sequence[RunSpec], together: Callable[[RunSpec], int]) -> l
     groups: list[list[RunSpec]] = []
     group_of: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        key = (_depth(spec), stackable(spec))
+        key = (spec.depth, stackable(spec))
         group = open_groups.get(key)
         if key[1] is None or group is None or len(group) >= together(spec):
             group = open_groups[key] = []
@@ -73,10 +73,6 @@ def in_groups(specs: Sequence[RunSpec], together: Callable[[RunSpec], int]) -> l
     for group in groups:
         add(group)
     return list(ordered.values())
-
-
-def _depth(spec: RunSpec) -> int:
-    return 1 + _depth(spec.start.run) if spec.start else 0
 
 
 def train_all(
