@@ -98,5 +98,5 @@ def test_a_pack_in_an_unknown_compression_is_one_line(packed, tmp_path):
         at = content.index(mark) + offset
         content[at : at + 2] = (99).to_bytes(2, "little")
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a pack, or a damaged one .*compression"):
+    with pytest.raises(InputError, match=r"not a pack, or a damaged one .*compression"):
         read_pack(path, Layout(tmp_path / "home"))
