@@ -62,8 +62,9 @@ class Report:
     def runs(self) -> pd.DataFrame:
         """One row per planned and finished run.
 
-        Columns: its parameters and those of SPEC_COLUMNS, run_id, seconds, predicted_seconds (NaN if none was made),
-        flops, weights, diverged (0 or 1), diverged_at_step, every final metric, and `text.<name>` for each text.
+        Columns: its parameters and those of SPEC_COLUMNS, network (the label of its grid), run_id, seconds,
+        predicted_seconds (NaN if none was made), flops, weights, diverged (0 or 1), diverged_at_step, every final
+        metric, and `text.<name>` for each text.
         Losses and errors of a diverged run are those of a guess, as in verdicts; `generalisation_gap` is
         validation loss minus train loss, in nats.
         """
@@ -84,7 +85,8 @@ class Report:
         columns["diverged"] = [int(run.diverged_at_step is not None) for run in runs]
         for name in sorted({key for run in runs for key in run.summary.get("texts") or {}}):
             columns[f"text.{name}"] = [(run.summary.get("texts") or {}).get(name) for run in runs]
-        frame = frame.assign(**columns)
+        # what a reader calls a grid: its name is the same at every scale, whatever network it has there
+        frame = frame.assign(**columns, network=frame["grid"].map(self.grids))
         for name in frame.columns:
             guesses = [chance_level(run, name) if run.diverged_at_step is not None else None for run in runs]
             if any(guess is not None for guess in guesses):
