@@ -59,6 +59,13 @@ def test_arms_say_what_is_missing(report):
     assert "weight_decay: 0, 0.01, 0.1" in row["varied"]
 
 
+def test_arms_name_only_values_that_are_run():
+    """The factorial leaves out a decay at laptop scale, by `only`, which its axis still has."""
+    root = Path(__file__).parents[2]
+    varied = open_report("gpt2_ablation", "laptop", str(root / "no-results"), str(root)).arms["varied"].iloc[-1]
+    assert "weight_decay: 0, 0.01, 0.1, 0.3, 1;" in varied
+
+
 def test_without_results_everything_is_empty_but_there(clone, tmp_path):
     report = open_report("tiny_never", "smoke", tmp_path / "none", clone[0])
     assert report.runs.empty

@@ -179,9 +179,13 @@ class Report:
         """What was planned and what has run, one row a grid: label, axes, planned, finished, diverged, time."""
         rows = []
         for name, grid in grids_at(self.replication, self.scale).items():
-            ids = {spec.run_id for spec, parameters in self.results.planned if parameters["grid"] == name}
+            planned = [(spec, parameters) for spec, parameters in self.results.planned if parameters["grid"] == name]
+            ids = {spec.run_id for spec, _ in planned}
             runs = [self.results.runs[run_id] for run_id in ids if run_id in self.results.runs]
-            axes = [f"{axis}: {', '.join(str(value) for value in values)}" for axis, values in grid.axes.items()]
+            axes = []
+            for axis, values in grid.axes.items():
+                used = {parameters[axis] for _, parameters in planned}  # `only` may leave out a value altogether
+                axes.append(f"{axis}: {', '.join(str(value) for value in values if value in used)}")
             if grid.start:
                 at = ", ".join(str(value) for value in grid.start.at)
                 axes.insert(0, f"continued from {grid.start.grid} at {at} of its steps")
