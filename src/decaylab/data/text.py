@@ -41,6 +41,8 @@ _LICENCES = {
 # Larger arrays stay on the disk when training on a GPU.
 _DEVICE_BYTES = 4 << 30
 _OFFSET_STEPS = 256
+# Tokens that are gathered at once for several steps; few on a CPU, whose cache they would take.
+_BLOCK_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 22}
 # Evaluation batches are limited by their logits: tokens x vocabulary.
 _LOGITS = {"cpu": 1 << 26, "cuda": 1 << 30}
 
@@ -184,8 +186,13 @@ class Text(Dataset):
                 )
             self._tokens[split] = _place(tokens, self._device)
         self.steps_per_epoch = self._windows("train") / batch_size
+        tokens = _BLOCK_TOKENS.get(self._device.type, _BLOCK_TOKENS["cpu"])
+        most = max(1, tokens // (batch_size * (context_length + 1)))
+        # a power of two, so that it divides the block of offsets
+        self._steps_together = min(_OFFSET_STEPS, 1 << (most.bit_length() - 1))
         # one block or permutation is kept; any other is drawn again when asked for
         self._starts = lru_cache(maxsize=1)(self._draw_starts)
+        self._drawn = lru_cache(maxsize=1)(self._draw)
 
     def _windows(self, split: str) -> int:
         """Number of disjoint windows."""
@@ -213,15 +220,22 @@ class Text(Dataset):
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         self.check_steps(step + 1)
-        if self._data.order == "one_pass":
-            return self._gather("train", self._starts(0)[step])
-        return self._gather("train", self._starts(step // _OFFSET_STEPS)[step % _OFFSET_STEPS])
-
-    def _gather(self, split: str, starts: Tensor) -> tuple[Tensor, Tensor]:
-        windows = self._tokens[split].unfold(0, self._length + 1, 1).index_select(0, starts).long()
-        if windows.device != self._device:
-            windows = move(windows, self._device)
+        windows = self._drawn(step // self._steps_together)[step % self._steps_together]
         return windows[:, :-1], windows[:, 1:]
+
+    def _draw(self, block: int) -> Tensor:
+        """Windows of a block of steps [steps, batch, length + 1]: many small gathers cost more than a large one."""
+        first = block * self._steps_together
+        if self._data.order == "one_pass":
+            starts = self._starts(0)[first : first + self._steps_together]
+        else:
+            starts = self._starts(first // _OFFSET_STEPS)[first % _OFFSET_STEPS :][: self._steps_together]
+        return self._windows_at("train", starts.flatten()).view(*starts.shape, -1)
+
+    def _windows_at(self, split: str, starts: Tensor) -> Tensor:
+        """int64 [windows, length + 1] on the device."""
+        windows = self._tokens[split].unfold(0, self._length + 1, 1).index_select(0, starts).long()
+        return windows if windows.device == self._device else move(windows, self._device)
 
     def evaluation(self, split: str, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         self._check_split(split)
@@ -231,7 +245,8 @@ class Text(Dataset):
         starts = torch.arange(count) * available // count * self._length
         limit = _LOGITS.get(self._device.type, _LOGITS["cpu"])
         for part in starts.split(max(1, limit // (self.classes * self._length))):
-            yield self._gather(split, part.to(self._tokens[split].device))
+            windows = self._windows_at(split, part.to(self._tokens[split].device))
+            yield windows[:, :-1], windows[:, 1:]
 
 
 def _place(tokens: np.ndarray, device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_l
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.spec import RunSpec
-from decaylab.training.startup import postpone_compiler
+from decaylab.training.startup import keep_memory, postpone_compiler
 
 postpone_compiler()
 
@@ -59,6 +59,8 @@ class Learner:
 
     def __init__(self, spec: RunSpec, classes: int, device: torch.device) -> None:
         self.spec, self.device = spec, device
+        if device.type == "cpu":
+            keep_memory()
         image_size = spec.data.image_size if spec.data.kind == "images" else None
         init_seed = spec.seed if spec.init_seed is None else spec.init_seed
         model = build_model(spec.model, classes=classes, image_size=image_size, seed=init_seed)
