@@ -31,10 +31,10 @@ class Block(nn.Module):
                 self.shortcut = nn.Sequential(nn.BatchNorm2d(before, affine=affine), self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.norm1(x))
+        activated = F.relu_(self.norm1(x))
         if self.shortcut is not None:
             x = self.shortcut(activated)
-        return x + self.conv2(F.relu(self.norm2(self.conv1(activated))))
+        return self.conv2(F.relu_(self.norm2(self.conv1(activated)))).add_(x)
 
 
 class PreActResNet(nn.Module):
@@ -57,7 +57,7 @@ class PreActResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] of any size -> logits [B, classes]."""
         x = self.blocks(self.stem(self.input_norm(images)))
-        return self.head(F.relu(self.norm(x)).mean((2, 3)))
+        return self.head(F.relu_(self.norm(x)).mean((2, 3)))
 
 
 def build(model: spec.PreActResNet, classes: int, image_size: int) -> PreActResNet:
