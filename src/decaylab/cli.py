@@ -190,7 +190,9 @@ def train(
     compile_: Annotated[
         Switch, typer.Option("--compile", help="torch.compile; auto: on a GPU, where steps are large")
     ] = Switch.auto,
-    graphs: Annotated[Switch, typer.Option(help="CUDA graphs; auto: on a GPU")] = Switch.auto,
+    graphs: Annotated[
+        Switch, typer.Option(help="record a step's operations and repeat them; on a GPU as a CUDA graph; auto: on")
+    ] = Switch.auto,
 ) -> None:
     """Train runs in this process, parents first, like ones together. Finished runs are not trained again."""
     if sum([bool(run_ids), spec is not None, missing]) != 1:

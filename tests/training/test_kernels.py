@@ -1,15 +1,20 @@
-"""Compiled and recorded passes: the same numbers. A GPU is imitated where the test is of the bookkeeping."""
+"""Compiled, recorded and traced passes: the same numbers. A GPU is imitated where the test is of the bookkeeping."""
 
 import contextlib
+import gc
 import shutil
+import weakref
 
+import pandas as pd
 import pytest
 import torch
 
+from decaylab.data import prepare
 from decaylab.files import Layout
 from decaylab.training import kernels
-from decaylab.training.kernels import Recorded, compiled
+from decaylab.training.kernels import Recorded, Traced, compiled
 from decaylab.training.learner import Learner, Stack
+from decaylab.training.loop import Options, train
 from tests.training.cases import CASES, IMAGES, TEXT, arms, spec
 
 CPU = torch.device("cpu")
@@ -134,3 +139,112 @@ def test_a_pass_that_cannot_be_recorded_runs_as_it_is(gpu, monkeypatch, capsys):
     backward = Recorded(learner.backward, batch(run), [])
     assert backward(batch(run, 1)).item() == plain.backward(batch(run, 1)).item()
     assert "no CUDA graph, kernels are launched one by one (operation not permitted" in capsys.readouterr().err
+
+
+TRACED = CASES | {
+    "gpt, dropout": TEXT | {"model": TEXT["model"] | {"dropout": 0.2}},
+    "gpt, tied, with biases and norms of queries": TEXT
+    | {"model": TEXT["model"] | {"tied": True, "bias": True, "qk_norm": True}},
+    "gpt, micro-batches": TEXT | {"micro_batch_size": 2},
+    "gpt, bfloat16": TEXT | {"precision": "bfloat16"},
+    "gpt, weights in bfloat16": TEXT | {"precision": "bfloat16_weights"},
+    "resnet, bfloat16": IMAGES | {"precision": "bfloat16"},
+    "resnet, micro-batches": IMAGES | {"micro_batch_size": 8},
+}
+
+
+def assert_trains_alike(plain, traced, backward, batches):
+    """Both for some steps on these batches: every bit of losses, gradients, weights and buffers."""
+    losses = []
+    for learner, run in ((plain, plain.backward), (traced, backward)):
+        torch.manual_seed(0)
+        found = []
+        for step, pair in enumerate(batches):
+            found.append(run(pair).clone())
+            learner.update(step, logged=False)
+        losses.append(torch.stack(found))
+    assert torch.equal(*losses)
+    assert torch.equal(traced.flat.gradient, plain.flat.gradient)
+    assert torch.equal(traced.flat.weights, plain.flat.weights)
+    for name, buffer in plain.buffers.items():
+        assert torch.equal(traced.buffers[name], buffer), name
+
+
+@pytest.mark.parametrize("case", TRACED)
+def test_a_traced_pass_has_every_bit_of_a_plain_one(case, capsys):
+    run = spec(TRACED[case])
+    plain, traced = learner_of(run), learner_of(run)
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(4)])
+    assert backward._repeat is not None
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_traced_stack_has_every_bit_of_a_plain_one(case):
+    runs = arms(CASES[case])
+    plain, traced = (Stack([learner_of(run) for run in runs]) for _ in range(2))
+    backward = Traced(traced.backward, traced.tensors)
+    for step in range(3):
+        stacked = tuple(torch.stack(parts) for parts in zip(*(batch(run, step) for run in runs), strict=True))
+        assert torch.equal(backward(stacked), plain.backward(stacked))
+        for one, other in zip(plain.learners, traced.learners, strict=True):
+            assert torch.equal(one.flat.gradient, other.flat.gradient)
+            one.update(step, logged=False)
+            other.update(step, logged=False)
+    assert backward._repeat is not None
+
+
+def test_a_batch_of_another_shape_is_traced_anew():
+    run = spec(TEXT)
+    plain, traced = learner_of(run), learner_of(run)
+    large, small = batch(run, 0), tuple(part[:2] for part in batch(run, 1))
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [large, large, small, small, large])
+
+
+def test_tracing_keeps_no_tensor_of_its_batch():
+    run = spec(IMAGES)
+    learner = learner_of(run)
+    pair = batch(run)
+    backward = Traced(learner.backward, learner.tensors)
+    backward(pair)
+    gone = weakref.ref(pair[0])
+    del pair
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda loss, outside: loss * outside, "reads a tensor from elsewhere"),
+        (lambda loss, outside: loss * min(loss.item(), 1.0), "reads a number out of a tensor"),
+    ],
+    ids=["constant", "number"],
+)
+def test_what_would_go_stale_is_not_traced(spoil, reason, capsys, monkeypatch):
+    """Else the first batch's value would be repeated in every step."""
+    run = spec(TEXT)
+    plain, traced = learner_of(run), learner_of(run)
+    outside = torch.tensor(1.0)
+    for learner in (plain, traced):
+        loss = learner.loss
+        monkeypatch.setattr(learner, "loss", lambda *pair, loss=loss: spoil(loss(*pair), outside))
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(3)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("decaylab: no list of operations, autograd runs each step (")
+    assert reason in line
+
+
+@pytest.mark.parametrize("case", ["resnet", "gpt"])
+def test_a_training_is_the_same_with_and_without_graphs(case, tmp_path):
+    run = spec(CASES[case])
+    tables = []
+    for graphs in ("off", "auto"):
+        layout = Layout(tmp_path / graphs)
+        prepare(run.data, layout)
+        train(run, layout, Options(device="cpu", graphs=graphs))
+        tables.append(pd.read_parquet(layout.metrics(run.run_id)))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

@@ -75,9 +75,9 @@ class FlatParameters:
         """Take the gradients of `parameters`, in their order, in place of the last ones or (`add`) on top of them."""
         with torch.no_grad():
             if add:
-                torch._foreach_add_(self._gradients, gradients)
+                torch._foreach_add_(self.gradients, gradients)
             else:
-                torch._foreach_copy_(self._gradients, gradients)
+                torch._foreach_copy_(self.gradients, gradients)
 
     def point(self, model: nn.Module, weights: Tensor) -> None:
         """Make the parameters of another network of the same shape views into this vector."""
@@ -90,4 +90,5 @@ class FlatParameters:
             self.groups[group].data, self.groups[group].grad = self.weights[part], self.gradient[part]
         for name, weight in zip(self.names, self.parameters, strict=True):
             weight.data = self.places[name].view(self.weights)
-        self._gradients = [self.places[name].view(self.gradient) for name in self.names]
+        self.gradients = [self.places[name].view(self.gradient) for name in self.names]
+        """of `parameters`, in their order: views into the vector"""

@@ -24,7 +24,7 @@ from decaylab.files import Layout, read_json, sha256_json, write_json
 from decaylab.fingerprint import package_digest
 from decaylab.models import build_model
 from decaylab.spec import RunSpec
-from decaylab.training.kernels import LAUNCH_BOUND
+from decaylab.training.kernels import LAUNCH_BOUND, repeated
 from decaylab.training.learner import Learner, cross_entropy
 from decaylab.training.loop import resolve_device
 from decaylab.training.provenance import hardware, versions
@@ -266,9 +266,10 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
     if size:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     plain = next(step for step in range(100) if step not in learner.decay.measured_steps)
+    backward = repeated(learner, (inputs, targets))
 
     def step() -> None:
-        learner.backward((inputs, targets))
+        backward((inputs, targets))
         learner.update(plain, logged=False)
 
     seconds = _clock(step, device)

@@ -107,6 +107,11 @@ class Learner:
         """What a pass changes besides gradients, by name."""
         return dict(self.model.named_buffers())
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that `backward` reads and writes besides its batch."""
+        return [*self.flat.parameters, *self.buffers.values(), *self.flat.gradients]
+
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
         return cross_entropy(self.model(inputs), targets)
@@ -228,6 +233,11 @@ class Stack:
                 rows[row].copy_(module._buffers[last])
                 module._buffers[last] = rows[row]
         self._loss = self.functional_loss()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that `backward` reads and writes besides its batch."""
+        return [*self.parameters.values(), *self.buffers.values(), *self._gradients]
 
     def functional_loss(self) -> FunctionalLoss:
         """Weights, buffers, inputs and targets, each [runs, ...] -> mean losses [runs]."""

@@ -28,7 +28,7 @@ from decaylab.probes import check_probes
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_checkpoint, load_snapshot, run_lock, save_checkpoint, save_snapshot
-from decaylab.training.kernels import LAUNCH_BOUND, Loss, Recorded, compiled
+from decaylab.training.kernels import LAUNCH_BOUND, Loss, compiled, repeated
 from decaylab.training.learner import Batch, Learner, Stack, cross_entropy
 from decaylab.training.provenance import commit, hardware, peak_memory_bytes, versions
 from decaylab.training.recorder import Recorder, divergence_step
@@ -60,7 +60,7 @@ class Options:
     compile: Switch = "auto"
     """torch.compile; `auto` compiles on a GPU where steps are large"""
     graphs: Switch = "auto"
-    """CUDA graphs; `auto` is on where there is a GPU"""
+    """record a pass and repeat it, see kernels.py; `auto` is on"""
     price: Callable[[RunSpec], Price] | None = None
     """foretells the cost, to be kept beside what the run took; asked only if it is trained"""
 
@@ -232,9 +232,10 @@ class _Loop:
         else:
             batch = batches[0]
         if self.backward is None:
-            self.backward = functools.partial(self.learner.backward, loss=self.loss)
-            if self.device.type == "cuda" and self.options.graphs != "off":
-                self.backward = Recorded(self.backward, batch, list(self.learner.buffers.values()))
+            if self.options.graphs == "off":
+                self.backward = functools.partial(self.learner.backward, loss=self.loss)
+            else:
+                self.backward = repeated(self.learner, batch, self.loss)
         losses = self.backward(batch)
         return losses.unbind() if self.stack else [losses]
 
