@@ -238,6 +238,15 @@ def test_what_would_go_stale_is_not_traced(spoil, reason, capsys, monkeypatch):
     assert reason in line
 
 
+def test_what_is_too_long_is_not_traced(capsys, monkeypatch):
+    monkeypatch.setattr(kernels._Recorder, "LIMIT", 100)
+    run = spec(IMAGES)
+    plain, traced = learner_of(run), learner_of(run)
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(3)])
+    assert "more than 100 operations" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("case", ["resnet", "gpt"])
 def test_a_training_is_the_same_with_and_without_graphs(case, tmp_path):
     run = spec(CASES[case])

@@ -151,6 +151,8 @@ class _Recorder(TorchDispatchMode):
 
     ALIASES = frozenset({torch.ops.aten.detach.default, torch.ops.aten.alias.default})
     """of no use without autograd"""
+    LIMIT = 20_000
+    """operations; with hundreds of micro-batches a function of them takes minutes to compile, and saves nothing"""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
         super().__init__()
@@ -191,6 +193,8 @@ class _Recorder(TorchDispatchMode):
                 self.obstacle = f"{func} reads a number out of a tensor"
             return
         node = self._graph.call_function(func, args, kwargs)
+        if len(self._graph.nodes) > self.LIMIT:
+            self.obstacle = f"more than {self.LIMIT} operations"
         if isinstance(result, Tensor):
             self._nodes[result] = node
             return
