@@ -73,6 +73,32 @@ def test_wrong_spec_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, c
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--scal", "laptop"], "decaylab: train: No such option: --scal"),
+        (["plan", "--scale", "huge"], "decaylab: plan: Invalid value for '--scale': 'huge' is not one of 'smoke'"),
+        (["train", "--minutes", "soon", "--missing"], "decaylab: train: Invalid value for '--minutes': "),
+        (["judge_all"], "decaylab: No such command 'judge_all'"),
+        (["evidence", "restore"], "decaylab: evidence: restore: Missing argument "),
+    ],
+)
+def test_a_command_that_does_not_exist_so_is_one_line_and_exit_code_2(monkeypatch, capsys, words, message) -> None:
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+    assert "--help` has all" in err
+
+
+@pytest.mark.parametrize("words", [[], ["evidence"]])
+def test_a_command_alone_says_what_it_can_do(monkeypatch, capsys, words) -> None:
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert "Usage: " in out + err
+    assert "--help" in out + err
+
+
 def archive(path: Path, member: str) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         info = tarfile.TarInfo(member)
@@ -151,7 +177,7 @@ def test_a_full_disk_is_one_line_and_exit_code_1(monkeypatch, capsys) -> None:
 
 
 def test_an_interruption_is_exit_code_1(monkeypatch, capsys) -> None:
-    def stopped() -> None:
+    def stopped(**_: object) -> None:
         raise Interrupted("stopped after step 3; state saved")
 
     monkeypatch.setattr(cli, "app", stopped)

@@ -422,10 +422,23 @@ def evidence_site(results: ResultsOption = RESULTS, reports: ReportsOption = REP
     typer.echo(build_filed_site(Layout(results, reports), find_root()))
 
 
+# click's, or the copy of it that newer versions of typer bring along
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Entry point: one line for what went wrong, and the exit codes of the interface."""
     try:
-        app()
+        raise SystemExit(app(prog_name="decaylab", standalone_mode=False))
+    except _UsageError as error:
+        message = error.format_message().removesuffix(".").replace("Value error, ", "")
+        if "\n" in message:  # nothing was asked for: the message is the help
+            error.show()
+            raise SystemExit(2) from None
+        words = error.ctx.command_path.split() if error.ctx else ["decaylab"]
+        _fail(f"{': '.join([*words[1:], message])} (`{' '.join(words)} --help` has all that it takes)", 2)
+    except typer.Abort:
+        _fail("stopped", 1)
     except InputError as error:
         _fail(str(error), 2)
     except Interrupted as error:
