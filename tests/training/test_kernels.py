@@ -238,6 +238,20 @@ def test_what_would_go_stale_is_not_traced(spoil, reason, capsys, monkeypatch):
     assert reason in line
 
 
+@pytest.mark.parametrize("base", [IMAGES, TEXT], ids=["resnet", "gpt"])
+def test_a_scaled_loss_follows_its_scale(base, capsys):
+    """The factor of float16 losses changes between steps."""
+    run = spec(base, precision="float16")
+    plain, traced = learner_of(run), learner_of(run)
+    for learner in (plain, traced):
+        learner.scaler.set_growth_interval(2)
+        learner.scaler.set_growth_factor(1.7)
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(6)])
+    assert traced.scaler.get_scale() != 2.0**16
+    assert "reads a tensor from elsewhere" in capsys.readouterr().err
+
+
 def test_what_is_too_long_is_not_traced(capsys, monkeypatch):
     monkeypatch.setattr(kernels._Recorder, "LIMIT", 100)
     run = spec(IMAGES)
