@@ -249,7 +249,20 @@ def test_a_scaled_loss_follows_its_scale(base, capsys):
     backward = Traced(traced.backward, traced.tensors)
     assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(6)])
     assert traced.scaler.get_scale() != 2.0**16
+    # made in the first pass and so a part of its list, but not of the second's
     assert "reads a tensor from elsewhere" in capsys.readouterr().err
+
+
+def test_a_pass_that_changes_from_batch_to_batch_is_not_repeated(capsys, monkeypatch):
+    run = spec(TEXT)
+    plain, traced = learner_of(run), learner_of(run)
+    for learner in (plain, traced):
+        factors, loss = iter(range(1, 10)), learner.loss
+        monkeypatch.setattr(learner, "loss", lambda *pair, factors=factors, loss=loss: loss(*pair) * next(factors))
+    backward = Traced(traced.backward, traced.tensors)
+    assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(4)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "two batches took different ones" in line
 
 
 def test_what_is_too_long_is_not_traced(capsys, monkeypatch):

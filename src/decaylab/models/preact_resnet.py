@@ -31,6 +31,7 @@ class Block(nn.Module):
                 self.shortcut = nn.Sequential(nn.BatchNorm2d(before, affine=affine), self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
+        # in place, since no gradient needs what is overwritten
         activated = F.relu_(self.norm1(x))
         if self.shortcut is not None:
             x = self.shortcut(activated)

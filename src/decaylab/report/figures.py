@@ -159,6 +159,11 @@ def _level(name: str, value: Any) -> str:
     return f"{words(name)} {number(value, 4)}"
 
 
+def _title(axes: Axes, name: str, value: Any, width: int = 36) -> None:
+    """What the panel shows, in lines of that many characters."""
+    axes.set_title(textwrap.fill(_level(name, value), width))
+
+
 def levels(frame: pd.DataFrame, name: str) -> list[Any]:
     """Values of a parameter in the order of a legend; labels of learning rates from the largest down."""
     found = ordered(frame[name])
@@ -276,7 +281,7 @@ def training_curves(
             lines = unit.format(label(metric)).split("\n")
             axes.set_ylabel("\n".join(textwrap.fill(line, 32) for line in lines))  # no longer than a panel is high
             if panel != "metric":
-                axes.set_title(textwrap.fill(_level(panel, key), 36))
+                _title(axes, panel, key)
     handles = [
         _line(f"{_level(hue, level)} ({_seeds(frame[frame[hue] == level], [dash, panel])})", tints[level])
         for level in hues
@@ -366,7 +371,7 @@ def final_values(
             if chance is not None:
                 axes.axhline(chance, color=LIGHT["muted"], linewidth=1, linestyle=(0, (1, 1.5)))
             if key is not None:
-                axes.set_title(textwrap.fill(_level(panel, key), 36))
+                _title(axes, panel, key)
     if hue:
         handles = [
             _line(f"{_level(hue, kind)} ({_seeds(frame[frame[hue] == kind], [x, panel])})", tints[kind], marker="o")
@@ -452,7 +457,10 @@ def grid_heatmap(
             axes.spines[:].set_visible(False)
             axes.set_xlabel(label(columns))
             axes.set_ylabel(label(rows))
-            axes.set_title(label(y) if key is None else textwrap.fill(_level(panel, key), 24))
+            if key is None:
+                axes.set_title(label(y))
+            else:
+                _title(axes, panel, key, width=24)
     box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label=f"best cell ({label(y)}, mean over seeds)")
     _legend(figure, [box])
     return figure
@@ -501,7 +509,7 @@ def paired_differences(
             axes.set_xlabel(label(arm))
             axes.set_ylabel(f"{label(y)}\nminus {_level(arm, reference)}")
             if key is not None:
-                axes.set_title(textwrap.fill(_level(panel, key), 36))
+                _title(axes, panel, key)
     handles = [_line(f"mean and 95 % interval ({_seeds(paired, [arm, panel])})", LIGHT["muted"], marker="o")]
     if smallest_effect:
         handles.append(_band(smallest_effect))

@@ -105,10 +105,11 @@ class Recorded:
 class Traced:
     """A backward pass as the list of operations that torch makes of it, called one after another.
 
-    The first batch is trained as ever while its operations are written down; that costs about 20 ms and leaves no other
-    trace. They are then repeated on each batch, without modules, autograd and its saved tensors, in the same order and
-    so with the same bits: a fifth of a small network's step is saved, and a thirtieth of a large one's. Dropout draws
-    anew. A pass that cannot be written down runs as it is, and a line on stderr says so.
+    The first two batches are trained as ever while their operations are written down; that costs about 20 ms each and
+    leaves no other trace. If both lists are the same, it is repeated on each batch, without modules, autograd and its
+    saved tensors, in the same order and so with the same bits: a fifth of a small network's step is saved, and a
+    thirtieth of a large one's. Dropout draws anew. A pass that cannot be repeated runs as it is, and a line on stderr
+    says so.
 
     Args:
         backward: batch -> loss; puts gradients in place.
@@ -118,27 +119,39 @@ class Traced:
     def __init__(self, backward: Callable[[Batch], Tensor], tensors: Iterable[Tensor]) -> None:
         self._backward = backward
         self._tensors = list(tensors)
+        self._begin([])
+
+    def _begin(self, shapes: list[torch.Size]) -> None:
+        self._shapes = shapes
+        self._written = ""
+        """the list of the batch before"""
         self._repeat: Callable[..., Tensor] | None = None
-        self._shapes: list[torch.Size] = []
+        self._given_up = False
 
     def __call__(self, batch: Batch) -> Tensor:
         """The loss of a batch, to be read, not differentiated."""
         shapes = [tensor.shape for tensor in batch]
         if shapes != self._shapes:
-            return self._record(batch, shapes)
-        if self._repeat is None:
-            return self._backward(batch)
-        with torch.inference_mode():
-            return self._repeat(*self._tensors, *batch)
+            self._begin(shapes)
+        if self._repeat is not None:
+            with torch.inference_mode():
+                return self._repeat(*self._tensors, *batch)
+        return self._backward(batch) if self._given_up else self._record(batch)
 
-    def _record(self, batch: Batch, shapes: list[torch.Size]) -> Tensor:
+    def _record(self, batch: Batch) -> Tensor:
         recorder = _Recorder([*self._tensors, *batch])
         with recorder:
             loss = self._backward(batch)
-        self._shapes = shapes
-        self._repeat = recorder.function(loss)
-        if self._repeat is None:
-            print(f"decaylab: no list of operations, autograd runs each step ({recorder.obstacle})", file=sys.stderr)
+        graph = recorder.graph(loss)
+        written = str(graph)
+        differs = self._written and written != self._written
+        if recorder.obstacle or differs:
+            reason = recorder.obstacle or "two batches took different ones"
+            print(f"decaylab: no list of operations, autograd runs each step ({reason})", file=sys.stderr)
+            self._given_up = True
+        elif self._written:
+            self._repeat = fx.GraphModule(torch.nn.Module(), graph).forward
+        self._written = written
         return loss
 
 
@@ -174,12 +187,11 @@ class _Recorder(TorchDispatchMode):
             self._note(func, *written, result)
         return result
 
-    def function(self, result: Tensor) -> Callable[..., Tensor] | None:
-        """What takes tensors like the given ones to this result; None if there was an obstacle."""
-        if self.obstacle:
-            return None
-        self._graph.output(self._nodes[result])
-        return fx.GraphModule(torch.nn.Module(), self._graph).forward
+    def graph(self, result: Tensor) -> fx.Graph:
+        """What takes tensors like the given ones to this result; of no use if there was an obstacle."""
+        if not self.obstacle:
+            self._graph.output(self._nodes[result])
+        return self._graph
 
     def _node(self, value: Any) -> Any:
         return self._nodes[value] if isinstance(value, Tensor) else value
@@ -189,7 +201,9 @@ class _Recorder(TorchDispatchMode):
             self._nodes[result] = args[0]
             return
         if not (result is None or isinstance(result, Tensor | tuple | list)):
-            if any(isinstance(value, fx.Node) for value in args):
+            tensors: list[fx.Node] = []
+            fx.node.map_arg((args, kwargs), tensors.append)
+            if tensors:
                 self.obstacle = f"{func} reads a number out of a tensor"
             return
         node = self._graph.call_function(func, args, kwargs)

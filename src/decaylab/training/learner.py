@@ -75,8 +75,6 @@ class Learner:
         self.grouped = grouped_parameters(self.optimizer)
         self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "float16")
-        # the factor is made on first use; made in a recorded pass, it would be a constant there
-        self.scaler.scale(torch.zeros((), device=device))
         # without the profiler's marks and the compiler's guards, which take a small network longer than the step itself
         bare_step = functools.partial(inspect.unwrap(type(self.optimizer).step), self.optimizer)
         self._step = functools.partial(self.scaler.step, self.optimizer) if self.scaler.is_enabled() else bare_step
