@@ -268,7 +268,7 @@ def training_curves(
             # less than a decade is easier to read on a plain axis
             if metric in log and part["value"].min() > 0 and part["value"].max() > 10 * part["value"].min():
                 axes.set_yscale("log")
-            elif metric == "lost_updates":
+            elif metric.partition(".")[0] == "lost_updates":  # a share, of all or of a group
                 axes.set_ylim(-0.02, 1.02)
             if late and len(shown := part.loc[part["fraction"] >= late, "value"]):
                 room = 0.05 * (shown.max() - shown.min()) or 1e-9
