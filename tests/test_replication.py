@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from decaylab.errors import InputError
 from decaylab.replication import (
-    SCALES,
     Claim,
     Replication,
     claim_lines,
     expand,
-    find_root,
     grids_at,
     list_replications,
     load_replication,
@@ -24,6 +22,7 @@ from decaylab.replication import (
     select,
 )
 from decaylab.sources import Choice
+from decaylab.workspace import SCALES, find_root
 
 TEXT = """\
 title: Tiny

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout
-from decaylab.replication import PlannedRun, Replication, find_root, plan_runs, select
+from decaylab.replication import PlannedRun, Replication, plan_runs, select
 from decaylab.sources import Choice, choose
 from decaylab.spec import RunSpec, load_spec
+from decaylab.workspace import find_root
 
 app = typer.Typer(
     help="Re-run the published experiments about weight decay, and judge their claims.",

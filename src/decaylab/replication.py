@@ -20,9 +20,8 @@ from decaylab.errors import InputError
 from decaylab.files import sha256_json
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec, Strict, explain, load_yaml, merge, parse_spec, set_path
+from decaylab.workspace import Scale
 
-Scale = Literal["smoke", "laptop", "gpu", "paper"]
-SCALES: tuple[Scale, ...] = ("smoke", "laptop", "gpu", "paper")
 Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]
 
@@ -292,15 +291,6 @@ class PlannedRun:
     @property
     def run_id(self) -> str:
         return self.spec.run_id
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The folder of the project: the first one upwards that has a `replications` folder. Raises InputError."""
-    here = (start or Path()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "replications").is_dir():
-            return folder
-    raise InputError(f"{here}: no folder `replications` here or above; run decaylab inside its clone")
 
 
 def list_replications(root: Path) -> list[str]:

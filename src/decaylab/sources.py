@@ -47,6 +47,12 @@ class Choice:
         """What `choose` reads as this choice, whether or not its files are here."""
         return f"{self.source}@{self.sha256}" if self.sha256 else self.source
 
+    @classmethod
+    def from_text(cls, text: str) -> Choice:
+        """A choice from its `text`; its files need not be here."""
+        named = _NAMED.fullmatch(text)
+        return cls(*named.groups()) if named else cls(text)
+
 
 def choose(kind: Literal["images", "text"], value: str) -> Choice:
     """Resolve `--config images=VALUE` or `text=VALUE`.

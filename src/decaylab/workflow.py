@@ -23,9 +23,10 @@ from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_file, sha256_json
 from decaylab.fingerprint import code_digest, fingerprint, sources_for
-from decaylab.replication import PlannedRun, Replication, Scale, plan_runs, replication_file, select
+from decaylab.replication import PlannedRun, Replication, plan_runs, replication_file, select
 from decaylab.sources import Choice, choose
 from decaylab.spec import RunSpec
+from decaylab.workspace import Scale
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "src" / "decaylab" / "analysis"
-BELOW = ("analysis", "replication", "spec", "sources", "files", "errors")
+BELOW = ("analysis", "replication", "spec", "sources", "files", "errors", "workspace", "plugins")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

@@ -8,7 +8,8 @@ from scipy import stats
 
 from decaylab.analysis.judge import check_claims, judge, write
 from decaylab.errors import InputError
-from decaylab.replication import SCALES, expand, load_replication, replication_file
+from decaylab.replication import expand, load_replication, replication_file
+from decaylab.workspace import SCALES
 
 NOISE = [0.0, 0.004, -0.001]
 """what a seed adds to every arm"""

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from decaylab.data import prepared_key
 from decaylab.files import Layout
-from decaylab.replication import find_root, plan_runs, select
+from decaylab.replication import plan_runs, select
+from decaylab.workspace import find_root
 
 command, words = sys.argv[1], sys.argv[2:]
 options, names = {{}}, []

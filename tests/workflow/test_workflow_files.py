@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from decaylab.replication import SCALES, list_replications
+from decaylab.replication import list_replications
+from decaylab.workspace import SCALES
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

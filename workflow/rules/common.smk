@@ -6,7 +6,7 @@ from snakemake.utils import validate
 
 from decaylab import fingerprint
 from decaylab.errors import InputError
-from decaylab.replication import find_root
+from decaylab.workspace import find_root
 from decaylab.workflow import (
     Plan,
     Untracked,

@@ -29,17 +29,10 @@ from decaylab.analysis.results import RunResult, load_run, load_runs
 from decaylab.analysis.run_table import restore_table, thin, to_table, write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit, write_json
-from decaylab.replication import (
-    Claim,
-    Replication,
-    Scale,
-    Test,
-    expand,
-    plan_runs,
-    select,
-)
+from decaylab.replication import Claim, Replication, Test, expand, plan_runs, select
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
+from decaylab.workspace import Scale
 
 DIGITS = 6
 """significant digits of metrics in the .json: beyond what another machine would reproduce"""

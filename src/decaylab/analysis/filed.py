@@ -13,8 +13,8 @@ from typing import Any
 
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
-from decaylab.replication import SCALES
 from decaylab.sources import Choice
+from decaylab.workspace import SCALES
 
 FORMAT = 2
 """of the .json; files of format 1 have no runs beside them and can only be quoted"""

@@ -21,13 +21,11 @@ from decaylab.errors import InputError
 from decaylab.files import Layout, git_commit, write_json
 from decaylab.replication import (
     AXIS_PATHS,
-    SCALES,
     Claim,
     Metric,
     Parameters,
     Replication,
     Scalar,
-    Scale,
     Test,
     Variant,
     claim_lines,
@@ -38,6 +36,7 @@ from decaylab.replication import (
 )
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
+from decaylab.workspace import SCALES, Scale
 
 BEST = "best"
 Seed = Scalar

@@ -19,8 +19,9 @@ from decaylab.analysis.results import load_runs
 from decaylab.analysis.run_table import restore_table, to_table, write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit
-from decaylab.replication import SCALES, PlannedRun, Scale
+from decaylab.replication import PlannedRun
 from decaylab.sources import Choice
+from decaylab.workspace import SCALES, Scale
 
 FORMAT = 1
 HEAD, CLAIMS, RUNS = "pack.json", "claims.jsonl", "runs.parquet"

@@ -18,9 +18,7 @@ from decaylab.analysis.results import Results, load_runs
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
 from decaylab.replication import (
-    SCALES,
     Replication,
-    Scale,
     ScaleOverride,
     claim_lines,
     expand,
@@ -31,6 +29,7 @@ from decaylab.replication import (
 from decaylab.report.html import Html, duration, link, number, scale_text
 from decaylab.sources import BUILTIN, choose
 from decaylab.spec import RunSpec
+from decaylab.workspace import SCALES, Scale
 
 # columns that every run has where no axis of that name says something else
 SPEC_COLUMNS = {

@@ -12,9 +12,10 @@ import nbformat
 from decaylab.analysis.filed import read_origin
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path
-from decaylab.replication import Scale, load_replication, replication_file
+from decaylab.replication import load_replication, replication_file
 from decaylab.report.html import TEMPLATES, icons, scale_text, style
 from decaylab.report.load import evidence_note, read_verdicts
+from decaylab.workspace import Scale
 
 KERNEL = "python3"
 """the kernel of the environment itself; it needs no installation of its own"""

@@ -14,7 +14,6 @@ from decaylab.files import Layout, atomic_path, git_commit
 from decaylab.replication import (
     PlannedRun,
     Replication,
-    Scale,
     list_replications,
     load_replication,
     plan_runs,
@@ -23,6 +22,7 @@ from decaylab.replication import (
 from decaylab.report.html import VERDICTS, duration, environment, icons, number, scalar, size, words
 from decaylab.report.load import claim_views, evidence_note, read_verdicts, relative
 from decaylab.sources import Choice
+from decaylab.workspace import Scale
 
 
 def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, Choice] | None = None) -> Path:

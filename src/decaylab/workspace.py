@@ -1,0 +1,75 @@
+"""Where a command works: the clone, its results and reports, the scale, and the data that the user chose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from decaylab.errors import InputError
+from decaylab.files import Layout
+from decaylab.sources import Choice
+
+Scale = Literal["smoke", "laptop", "gpu", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The folder of the project: the first one upwards that has a `replications` folder. Raises InputError."""
+    here = (start or Path()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "replications").is_dir():
+            return folder
+    raise InputError(f"{here}: no folder `replications` here or above; run decaylab inside its clone")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything that planning, judging and rendering share. It travels as one argument."""
+
+    root: Path
+    """the clone that holds `replications/` and `notebooks/`"""
+    scale: Scale = "laptop"
+    layout: Layout = field(default_factory=Layout)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """`images` and `text`: data sources in place of the replications' own"""
+
+    @classmethod
+    def here(cls, scale: Scale = "laptop") -> Workspace:
+        """The clone around the working directory, with its own `results` and `reports`. Raises InputError."""
+        root = find_root()
+        return cls(root, scale, Layout(root / "results", root / "reports"))
+
+    def at(self, scale: Scale) -> Workspace:
+        """The same at another scale."""
+        return replace(self, scale=scale)
+
+    def to_json(self) -> str:
+        """One line of text, which `parse` reads: the parameter of a notebook."""
+        return json.dumps(
+            {
+                "root": str(self.root.resolve()),
+                "scale": self.scale,
+                "results": str(self.layout.results.resolve()),
+                "reports": str(self.layout.reports.resolve()),
+                "choices": {kind: choice.text for kind, choice in sorted(self.choices.items())},
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Workspace:
+        """A workspace from `to_json`; empty text is the clone here at laptop scale. Raises InputError."""
+        if not text.strip():
+            return cls.here()
+        try:
+            value = json.loads(text)
+            layout = Layout(Path(value["results"]), Path(value["reports"]))
+            choices = {kind: Choice.from_text(choice) for kind, choice in value["choices"].items()}
+            root, scale = Path(value["root"]), value["scale"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"workspace: expected what Workspace.to_json writes, got {text:.60}") from None
+        if scale not in SCALES:
+            raise InputError(f"workspace: scale: expected one of {', '.join(SCALES)}, got {scale!r}")
+        return cls(root, scale, layout, choices)
