@@ -410,7 +410,7 @@ def render_evidence(
     reports: ReportsOption = REPORTS,
 ) -> None:
     """Judge restored evidence and write its report, as if the runs had been made here."""
-    from decaylab.report.filed import render_filed
+    from decaylab.report.archive_pages import render_filed
 
     typer.echo(render_filed(filed, name, Layout(results, reports), find_root()))
 
@@ -418,7 +418,7 @@ def render_evidence(
 @evidence.command("site")
 def evidence_site(results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS) -> None:
     """Write the pages around the reports: claims and runs of all restored evidence, and an index of it."""
-    from decaylab.report.filed import build_filed_site
+    from decaylab.report.archive_pages import build_filed_site
 
     typer.echo(build_filed_site(Layout(results, reports), find_root()))
 
