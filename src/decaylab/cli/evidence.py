@@ -93,7 +93,7 @@ def render(
     filed: FiledArgument, name: Name, results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS
 ) -> None:
     """Judge restored evidence and write its report, as if the runs had been made here."""
-    from decaylab.report.filed import render_filed
+    from decaylab.report.archive_pages import render_filed
 
     space = workspace(results=results, reports=reports)
     typer.echo(render_filed(filed, name, space.layout, space.root))
@@ -101,7 +101,7 @@ def render(
 
 def site(results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS) -> None:
     """Write the claims and runs of all restored evidence, and an index of it."""
-    from decaylab.report.filed import build_filed_site
+    from decaylab.report.archive_pages import build_filed_site
 
     space = workspace(results=results, reports=reports)
     typer.echo(build_filed_site(space.layout, space.root))
