@@ -228,7 +228,9 @@ class Report:
         """Line of each grid in replication.yaml."""
         path = replication_file(self.workspace.root, self.name)
         return {
-            name: line_of(path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name))
+            name: line_of(
+                path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name)
+            )
             for name in self.grids
         }
 

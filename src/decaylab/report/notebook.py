@@ -145,7 +145,9 @@ def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_anchor_links=True,
         embed_images=True,
-        config={"NbConvertBase": {"display_data_priority": [PAGE, "text/html", "text/markdown", "image/png", "text/plain"]}},
+        config={
+            "NbConvertBase": {"display_data_priority": [PAGE, "text/html", "text/markdown", "image/png", "text/plain"]}
+        },
     )
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=exporter))
     # the exporter's own method would then parse the page and write it anew, for the sake of another template

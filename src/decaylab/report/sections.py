@@ -70,7 +70,9 @@ def compose(notebook: nbformat.NotebookNode, where: str) -> nbformat.NotebookNod
     """
     cells = notebook.cells
     opens = re.compile(r"^report = open_report\(", re.M)
-    opened = next((index for index, cell in enumerate(cells) if cell.cell_type == "code" and opens.search(cell.source)), None)
+    opened = next(
+        (index for index, cell in enumerate(cells) if cell.cell_type == "code" and opens.search(cell.source)), None
+    )
     if opened is None:
         raise InputError(f"{where}: expected a code cell with `report = open_report(NAME, workspace)`")
     end = len(cells)

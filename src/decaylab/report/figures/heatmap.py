@@ -10,7 +10,17 @@ from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.style import label, legend, levels, panel_title, panels, select_columns, theme, tick, usable
+from decaylab.report.figures.style import (
+    label,
+    legend,
+    levels,
+    panel_title,
+    panels,
+    select_columns,
+    theme,
+    tick,
+    usable,
+)
 from decaylab.report.html import number
 
 
