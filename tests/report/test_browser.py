@@ -7,7 +7,7 @@ import pytest
 from decaylab.analysis.evidence import collect, restore
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.filed import build_filed_site, render_filed
+from decaylab.report.archive_pages import build_filed_site, render_filed
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site
 

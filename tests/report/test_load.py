@@ -7,7 +7,8 @@ import pytest
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, write_json
 from decaylab.replication import expand, load_replication, replication_file
-from decaylab.report.load import claim_views, open_report
+from decaylab.report.claims import claim_views
+from decaylab.report.load import open_report
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from decaylab.analysis.filed import read_origin
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path
 from decaylab.replication import load_replication, replication_file
+from decaylab.report.claims import read_verdicts
 from decaylab.report.html import TEMPLATES, icons, scale_text, style
-from decaylab.report.load import evidence_note, read_verdicts
+from decaylab.report.provenance import evidence_note
 from decaylab.workspace import Scale
 
 KERNEL = "python3"

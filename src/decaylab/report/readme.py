@@ -15,9 +15,9 @@ import matplotlib
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import select
+from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest
 from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
-from decaylab.report.load import judged_in, read_evidence
 from decaylab.sources import BUILTIN
 from decaylab.workspace import find_root
 

@@ -19,8 +19,9 @@ from decaylab.replication import (
     plan_runs,
     replication_file,
 )
-from decaylab.report.html import VERDICTS, duration, environment, icons, number, scalar, size, words
-from decaylab.report.load import claim_views, evidence_note, read_verdicts, relative
+from decaylab.report.claims import claim_views, read_verdicts
+from decaylab.report.html import VERDICTS, duration, environment, icons, number, relative, scalar, size, words
+from decaylab.report.provenance import evidence_note
 from decaylab.sources import Choice
 from decaylab.workspace import Scale
 

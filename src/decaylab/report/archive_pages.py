@@ -10,8 +10,10 @@ from decaylab.analysis.judge import judge, write
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.load import evidence_facts, read_verdicts, relative, sources_text
+from decaylab.report.claims import read_verdicts
+from decaylab.report.html import relative
 from decaylab.report.notebook import render
+from decaylab.report.provenance import evidence_facts, sources_text
 from decaylab.report.site import build_site, write_page
 
 

@@ -9,8 +9,8 @@ from decaylab.analysis import evidence
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.filed import build_filed_site, render_filed
-from decaylab.report.load import claim_views
+from decaylab.report.archive_pages import build_filed_site, render_filed
+from decaylab.report.claims import claim_views
 from decaylab.report.site import build_site
 
 FILED = "gpu-procedural-an-invented-processor"
