@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ def student_quantile(n: int, confidence: float = CONFIDENCE) -> float:
     return float(stdtrit(n - 1, (1 + confidence) / 2))
 
 
+@cache
 def rate_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, Interval]:
     """Share of successes and its Clopper-Pearson interval."""
     from scipy import stats
