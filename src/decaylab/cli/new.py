@@ -12,7 +12,7 @@ import typer
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import replication_file, select
-from decaylab.workflow.plan import RESERVED
+from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import find_root
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
