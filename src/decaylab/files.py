@@ -120,7 +120,7 @@ class Layout:
         return self.run(run_id) / f"snapshot-{step:08d}.safetensors"
 
     def state(self, run_id: str) -> Path:
-        """Checkpoint, then record of a run. Snakemake deletes the outputs of a job before it reruns it, but not this."""
+        """Checkpoint, then record of a run. Snakemake deletes the outputs of a job that it reruns, but not this."""
         return self.results / "state" / run_id
 
     @property
