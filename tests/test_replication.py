@@ -28,8 +28,8 @@ TEXT = """\
 title: Tiny
 question: Does decay help?
 row: 3
-sources: [{id: E1, title: Paper, url: https://example.org, locator: Fig 1}]
-hyperparameters: {scientific: [decay]}
+headline: false
+references: [{id: E1, title: Paper, url: https://example.org, locator: Fig 1}]
 base:
   data: {kind: images, source: procedural, train_examples: 100, test_examples: 50}
   model: {kind: mlp}
