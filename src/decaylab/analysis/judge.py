@@ -20,7 +20,6 @@ from decaylab.analysis.results import Results, load_runs
 from decaylab.errors import InputError
 from decaylab.files import Layout, git_commit, write_json
 from decaylab.replication import (
-    path_of_axis,
     Claim,
     Metric,
     Parameters,
@@ -32,6 +31,7 @@ from decaylab.replication import (
     expand,
     grids_at,
     matches,
+    path_of_axis,
     replication_file,
 )
 from decaylab.sources import Choice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,9 +66,11 @@ def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
     axes = dict(grid.axes)
     for name, value in over.arms.items():
         path = path_of_axis(name)
-        changed = {axis: _with_value(axis, values, path, value, f"{where}.arms.{name}") for axis, values in axes.items()}
+        changed = {
+            axis: _with_value(axis, values, path, value, f"{where}.arms.{name}") for axis, values in axes.items()
+        }
         if changed == axes:
-            raise InputError(f"{where}.arms.{name}: no axis of the grid sets it")
+            raise InputError(f"{here}: no axis of the grid sets it")
         axes = changed
     for axis, values in over.axes.items():
         fragments = isinstance(values, dict) and all(isinstance(value, dict | None) for value in values.values())
@@ -79,7 +81,7 @@ def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
 
 
 def _with_value(axis: str, values: Any, path: tuple[str, ...], value: Any, where: str) -> Any:
-    """The values of an axis, with `value` at `path` wherever they set it. Labels stay, so that claims find their arms."""
+    """The values of an axis, with `value` at `path` wherever they set it. Labels stay: claims select by them."""
     labelled = values if isinstance(values, dict) else {item: item for item in values}
     if path_of_axis(axis) == path and not any(isinstance(item, dict) for item in labelled.values()):
         return {label: _scaled(item, value, where) for label, item in labelled.items()}

@@ -108,7 +108,9 @@ def _test(test: dict[str, Any], where: str) -> dict[str, Any]:
     if expect is None:
         raise error("expect", f"expected above, below or within and a number (`below 0.005`), got {test['expect']!r}")
     operands = [_metric(text, lambda message: error("metric", message)) for text in _operands(test["metric"])]
-    value: dict[str, Any] = {key: test[key] for key in ("name", "reference", "slope_over", "slope_scale") if key in test}
+    value: dict[str, Any] = {
+        key: test[key] for key in ("name", "reference", "slope_over", "slope_scale") if key in test
+    }
     if "best_by" in test:
         value["best_by"] = _metric(test["best_by"], lambda message: error("best_by", message))
     value |= {"direction": expect["direction"], "smallest_effect": float(expect["effect"])}
@@ -150,7 +152,11 @@ def _arms(test: dict[str, Any], error: Any) -> list[tuple[dict[str, Any], float]
     for axis, values in contrast.items():
         if not isinstance(values, list) or len(values) != 2:
             raise error(f"contrast.{axis}", f"expected two values, got {values!r}")
-        arms = [(arm | {axis: value}, sign * part) for arm, sign in arms for value, part in zip(values, (1, -1), strict=True)]
+        arms = [
+            (arm | {axis: value}, sign * part)
+            for arm, sign in arms
+            for value, part in zip(values, (1, -1), strict=True)
+        ]
     if len(arms) > 4:
         raise error("contrast", "expected at most two axes")
     return arms
