@@ -65,10 +65,8 @@ def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
     """A grid's axes with those of the override; None where it removes one."""
     axes = dict(grid.axes)
     for name, value in over.arms.items():
-        path = path_of_axis(name)
-        changed = {
-            axis: _with_value(axis, values, path, value, f"{where}.arms.{name}") for axis, values in axes.items()
-        }
+        path, here = path_of_axis(name), f"{where}.arms.{name}"
+        changed = {axis: _with_value(axis, values, path, value, here) for axis, values in axes.items()}
         if changed == axes:
             raise InputError(f"{here}: no axis of the grid sets it")
         axes = changed
