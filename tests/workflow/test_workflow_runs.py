@@ -169,7 +169,7 @@ def test_the_same_command_goes_on_after_a_kill(clone):
     done = clone.snakemake("--cores", "2", "all")
 
     assert done.returncode == 0, done.stderr
-    assert "its lock is removed" in done.stderr
+    assert "removed the lock" in done.stderr
     assert (clone.path / "reports" / SCALE / "index.html").exists()
 
 

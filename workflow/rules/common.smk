@@ -7,14 +7,10 @@ from snakemake.utils import validate
 from decaylab import fingerprint
 from decaylab.errors import InputError
 from decaylab.workspace import find_root
-from decaylab.workflow import (
-    Plan,
-    Untracked,
-    clear_stale_lock,
-    explain_config,
-    find_programs,
-    stop,
-)
+from decaylab.workflow.lock import clear_stale_lock
+from decaylab.workflow.machine import find_programs
+from decaylab.workflow.messages import explain_config, stop
+from decaylab.workflow.plan import Plan, Untracked
 
 try:
     validate(config, schema="../schemas/config.schema.yaml")
@@ -29,6 +25,6 @@ except InputError as error:
 find_programs()
 if clear_stale_lock():
     print(
-        "decaylab: the last snakemake was killed; its lock is removed, finished runs are kept",
+        "decaylab: removed the lock of a snakemake that was killed; finished runs are kept",
         file=sys.stderr,
     )
