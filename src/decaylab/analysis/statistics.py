@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ def student_quantile(n: int, confidence: float = CONFIDENCE) -> float:
     return float(stdtrit(n - 1, (1 + confidence) / 2))
 
 
+@cache
 def rate_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, Interval]:
     """Share of successes and its Clopper-Pearson interval."""
     from scipy import stats
@@ -56,7 +58,7 @@ def decide(
     interval: Interval | None,
     direction: Literal["above", "below", "within"],
     smallest_effect: float,
-    kind: Literal["mean", "rate"] = "mean",
+    kind: Literal["mean", "proportion"] = "mean",
 ) -> Verdict:
     """The verdict of one test.
 
@@ -74,7 +76,7 @@ def decide(
         if -smallest_effect < low and high < smallest_effect:
             return "reproduced"
         return "contradicted" if low > smallest_effect or high < -smallest_effect else "inconclusive"
-    if kind == "rate":
+    if kind == "proportion":
         above, below = low > smallest_effect, high < smallest_effect
         held, refuted = (above, below) if direction == "above" else (below, above)
     elif direction == "above":

@@ -95,13 +95,11 @@ def render(
     """Judge restored evidence and write its report, as if the runs had been made here."""
     from decaylab.report.archive_pages import render_filed
 
-    space = workspace(results=results, reports=reports)
-    typer.echo(render_filed(filed, name, space.layout, space.root))
+    typer.echo(render_filed(filed, name, workspace(results=results, reports=reports)))
 
 
 def site(results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS) -> None:
     """Write the claims and runs of all restored evidence, and an index of it."""
     from decaylab.report.archive_pages import build_filed_site
 
-    space = workspace(results=results, reports=reports)
-    typer.echo(build_filed_site(space.layout, space.root))
+    typer.echo(build_filed_site(workspace(results=results, reports=reports)))

@@ -66,7 +66,7 @@ def render(
 
     space = workspace(scale, images, text, results, reports)
     rep = selected([name])[0]
-    typer.echo(render_notebook(rep.name, space.scale, space.layout, space.root, images=images, text=text))
+    typer.echo(render_notebook(rep.name, space))
 
 
 def site(
@@ -80,4 +80,4 @@ def site(
     from decaylab.report.site import build_site
 
     space = workspace(scale, images, text, results, reports)
-    typer.echo(build_site(space.scale, space.layout, space.root, space.choices))
+    typer.echo(build_site(space))

@@ -13,7 +13,7 @@ from decaylab.replication import Replication, claim_lines, replication_file
 from decaylab.report.html import relative
 from decaylab.report.provenance import sources_text
 from decaylab.sources import BUILTIN
-from decaylab.workspace import SCALES, Scale
+from decaylab.workspace import SCALES, Workspace
 
 
 def read_verdicts(path: Path) -> dict[str, Any] | None:
@@ -46,15 +46,15 @@ def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict
     return sorted((pair for pair in pairs if pair[1]["verdict"] != "not run"), key=rank)
 
 
-def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> list[dict[str, Any]]:
+def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     """Every claim of a replication as pages show it.
 
     A claim judged here has its verdict; else that of the best evidence, with `origin` naming the file; else `not run`.
     `evidence` lists what all other evidence found, best first. Links are relative to the folder of the scale's reports.
     """
+    root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
-    source = replication_file(root, rep.name)
-    lines = claim_lines(source)
+    lines = claim_lines(replication_file(root, rep.name))
     judged = {
         claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
     }
@@ -111,7 +111,7 @@ def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> l
                 }
                 for file, item in filed
             ],
-            "yaml_link": f"{relative(source, here)}#L{lines[claim.id]}",
+            "yaml_link": f"yaml/{rep.name}.html#L{lines[claim.id]}",
             "report_link": f"{rep.name}.html#claim-{claim.id}",
             "runs": [
                 {"id": run_id, "link": f"runs/{run_id}.html" if layout.summary(run_id).exists() else None}

@@ -1,32 +1,34 @@
-"""What a page needs of one replication: its runs as tables, its claims with verdicts, its evidence."""
+"""One replication as a notebook sees it: runs and curves as tables, claims with verdicts, figures to show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from decaylab.analysis.metrics import chance_level
 from decaylab.analysis.results import Results, load_runs
-from decaylab.errors import InputError
-from decaylab.files import Layout
 from decaylab.replication import (
     Replication,
     ScaleOverride,
+    claim_lines,
     expand,
     grids_at,
     load_replication,
     replication_file,
 )
 from decaylab.report.claims import claim_views, read_evidence, read_verdicts
-from decaylab.report.html import duration, number
-from decaylab.sources import choose
+from decaylab.report.html import Html, duration, number
+from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
-from decaylab.workspace import SCALES, Scale
+from decaylab.workspace import Scale, Workspace
+from decaylab.yaml_files import line_of
+
+if TYPE_CHECKING:
+    from decaylab.report.figures import Chart
 
 # columns that every run has where no axis of that name says something else
 SPEC_COLUMNS = {
@@ -49,10 +51,28 @@ class Report:
     """One replication at one scale. Everything is read from disk when first asked for; nothing is computed anew."""
 
     replication: Replication
-    scale: Scale
-    layout: Layout
-    root: Path
+    workspace: Workspace
     results: Results
+    _named: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.replication.name
+
+    @property
+    def scale(self) -> Scale:
+        return self.workspace.scale
+
+    def show(self, chart: Chart | None, caption: str) -> Figure | Html:
+        """A figure with its caption, the experiment behind it and its data as a CSV file beside the report."""
+        return show(self, chart, caption)
+
+    def figure_name(self, kind: str, caption: str) -> str:
+        """A name of its own for each figure: its kind, numbered from the second one on. A cell may run again."""
+        if (kind, caption) not in self._named:
+            count = 1 + sum(known == kind for known, _ in self._named)
+            self._named[kind, caption] = kind if count == 1 else f"{kind}-{count}"
+        return self._named[kind, caption]
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -197,6 +217,33 @@ class Report:
             )
         return pd.DataFrame(rows)
 
+    def grids_of(self, run_ids: Iterable[str]) -> list[str]:
+        """Grids at this scale that have any of these runs."""
+        wanted = set(run_ids)
+        found = {parameters["grid"] for spec, parameters in self.results.planned if spec.run_id in wanted}
+        return [name for name in self.grids if name in found]
+
+    @cached_property
+    def grid_lines(self) -> dict[str, int]:
+        """Line of each grid in replication.yaml."""
+        path = replication_file(self.workspace.root, self.name)
+        return {
+            name: line_of(
+                path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name)
+            )
+            for name in self.grids
+        }
+
+    @cached_property
+    def claim_lines(self) -> dict[str, int]:
+        """Line of each claim in replication.yaml."""
+        return claim_lines(replication_file(self.workspace.root, self.name))
+
+    @property
+    def yaml_page(self) -> str:
+        """The page that shows replication.yaml with line numbers, from a page of this scale."""
+        return f"yaml/{self.name}.html"
+
     @property
     def note(self) -> str:
         """What this scale makes smaller, in the replication's words."""
@@ -205,40 +252,29 @@ class Report:
     @cached_property
     def verdicts(self) -> dict[str, Any] | None:
         """The verdict file of this replication at this scale, or None if it was not judged."""
-        return read_verdicts(self.layout.verdicts(self.scale, self.replication.name))
+        return read_verdicts(self.workspace.layout.verdicts(self.scale, self.name))
 
     @cached_property
     def evidence(self) -> list[dict[str, Any]]:
         """Committed evidence of earlier runs, the largest scale first."""
-        return read_evidence(self.root, self.replication.name)
+        return read_evidence(self.workspace.root, self.name)
 
     @cached_property
     def claims(self) -> list[dict[str, Any]]:
-        return claim_views(self.replication, self.scale, self.layout, self.root)
+        """Every claim as pages show it, in the order of replication.yaml."""
+        return claim_views(self.replication, self.workspace)
 
 
-def open_report(
-    replication: str,
-    scale: str,
-    results: str | Path = "results",
-    root: str | Path = ".",
-    images: str = "",
-    text: str = "",
-    reports: str | Path = "reports",
-) -> Report:
+def open_report(replication: str, workspace: Workspace | str = "") -> Report:
     """Everything about one replication at one scale.
 
     Args:
-        images, text: the data source that the user chose in place of the replication's own; empty for its own.
+        workspace: a Workspace, or the text that `Workspace.to_json` writes; empty for this clone at laptop scale.
 
     Raises:
-        InputError: no such replication or scale, or broken result files.
+        InputError: no such replication, no workspace in the text, or broken result files.
     """
-    if scale not in SCALES:
-        raise InputError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
-    root = Path(root)
-    rep = load_replication(replication_file(root, replication))
-    choices = {kind: choose(kind, value) for kind, value in (("images", images), ("text", text)) if value}
-    layout = Layout(Path(results), Path(reports))
-    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, scale, choices)]
-    return Report(rep, scale, layout, root, load_runs(layout, planned))
+    workspace = Workspace.parse(workspace) if isinstance(workspace, str) else workspace
+    rep = load_replication(replication_file(workspace.root, replication))
+    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, workspace.scale, dict(workspace.choices))]
+    return Report(rep, workspace, load_runs(workspace.layout, planned))

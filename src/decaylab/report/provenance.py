@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.analysis.filed import Origin
-from decaylab.files import Layout
 from decaylab.report.html import Html, link, relative, scale_text
+from decaylab.workspace import Workspace
 
 
 def sources_text(data: Iterable[Mapping[str, Any]]) -> str:
@@ -35,8 +35,8 @@ def evidence_facts(origin: Origin, names: Iterable[str], root: Path, folder: Pat
     return Html(f"{escape('; '.join(facts))}; filed as {files}.")
 
 
-def evidence_note(origin: Origin, names: Iterable[str], layout: Layout, root: Path, folder: Path) -> Html:
+def evidence_note(origin: Origin, names: Iterable[str], workspace: Workspace, folder: Path) -> Html:
     """The line that says of a page in `folder` that it shows evidence."""
-    facts = evidence_facts(origin, names, root, folder)
-    index = link("All evidence", relative(layout.reports.parent / "index.html", folder))
+    facts = evidence_facts(origin, names, workspace.root, folder)
+    index = link("All evidence", relative(workspace.layout.reports.parent / "index.html", folder))
     return Html(f'<p class="note">Shown from filed evidence; nothing was trained here: {facts} {index}.</p>')

@@ -145,10 +145,10 @@ def write(root: Path) -> None:
         before, _, after = split(root / document, name)
         with atomic_path(root / document) as temporary:
             temporary.write_text(before + generate(root) + after, encoding="utf-8")
-    figure = claims_forest([claim for _, claim in headline_claims(root)])
-    if figure is not None:
+    chart = claims_forest([claim for _, claim in headline_claims(root)])
+    if chart is not None:
         with atomic_path(root / FIGURE) as temporary, matplotlib.rc_context({"savefig.facecolor": "white"}):
-            figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+            chart.figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

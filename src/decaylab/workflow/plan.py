@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from functools import cache
@@ -19,6 +20,7 @@ from decaylab.sources import choose
 from decaylab.workflow.jobs import data_groups, partition, priorities
 from decaylab.workflow.machine import has_nvidia
 from decaylab.workflow.messages import keyed, stop
+from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
 
 
@@ -36,6 +38,11 @@ class Untracked:
         return shlex.join(self._words)
 
 
+def any_of(names: Iterable[str]) -> str:
+    """A regular expression that matches these names and nothing else: the constraint of a wildcard."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 class Plan:
     """Everything that the rules ask for.
 
@@ -46,6 +53,8 @@ class Plan:
     def __init__(self, config: dict[str, Any], root: Path) -> None:
         self.config = config
         self.replications: dict[str, Replication] = {rep.name: rep for rep in select(root, "all")}
+        for name in RESERVED.intersection(self.replications):
+            raise InputError(f"replications/{name}: expected another name, since {name!r} is a rule of the workflow")
         wanted = config["replications"]
         self.chosen = [rep.name for rep in keyed("replications", lambda: select(root, wanted))]
         choices = {
@@ -96,9 +105,18 @@ class Plan:
         run_ids = sorted(self.wanted(name))
         return [*map(self.layout.summary, run_ids), *map(self.layout.metrics, run_ids)]
 
-    def filed_report(self, filed: str, name: str) -> Path:
-        """A replication's report from filed evidence, whose name begins with its scale."""
-        return self.layout.filed(filed).report(filed.split("-")[0], name)
+    def filed_files(self, filed: str) -> list[str]:
+        """Files of one piece of evidence, in the folders of all replications that it has runs of."""
+        names = self.evidence[filed]
+        return [f"replications/{name}/evidence/{filed}.{kind}" for name in names for kind in ("json", "parquet")]
+
+    def filed_reports(self) -> list[Path]:
+        """Reports of all filed evidence. The name of each piece begins with its scale."""
+        return [
+            self.layout.filed(filed).report(filed.split("-")[0], name)
+            for filed, names in self.evidence.items()
+            for name in names
+        ]
 
     def data_code(self, keys: list[str]) -> str:
         """Digest of the code that prepares some data sets."""

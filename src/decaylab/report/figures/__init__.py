@@ -1,10 +1,11 @@
 """One function for each kind of figure that a reader of the papers recognises.
 
 All take tidy frames (as `runs.Report` gives them), draw every seed faintly and the mean with a 95 % Student
-interval over seeds, and return a matplotlib Figure, or None where the frame has nothing to draw; `show`
-turns either into HTML. Nothing is random: no bootstrap, no jitter.
+interval over seeds, and return a `Chart` (the matplotlib figure and its data), or None where the frame has
+nothing to draw; `Report.show` puts either on a page. Nothing is random: no bootstrap, no jitter.
 """
 
+from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.cost import cost_scatter
 from decaylab.report.figures.curves import (
     MOST_POINTS,
@@ -18,10 +19,11 @@ from decaylab.report.figures.finals import differences, final_values, paired_dif
 from decaylab.report.figures.forest import claims_forest
 from decaylab.report.figures.heatmap import grid_heatmap
 from decaylab.report.figures.style import interval, label, levels
-from decaylab.report.figures.svg import describe, show
+from decaylab.report.figures.svg import describe, png, svg
 
 __all__ = [
     "MOST_POINTS",
+    "Chart",
     "claims_forest",
     "cost_scatter",
     "describe",
@@ -36,7 +38,8 @@ __all__ = [
     "lost_updates_curves",
     "norm_curves",
     "paired_differences",
+    "png",
     "seed_noise",
-    "show",
+    "svg",
     "training_curves",
 ]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from decaylab.report.colours import LIGHT, palette
+from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.style import label, legend, levels, line, panels, theme, usable
 from decaylab.report.html import words
 
 
-def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Figure | None:
+def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Chart | None:
     """Predicted against measured seconds of each run; the band holds predictions right within a factor of two."""
     runs = usable(runs, "predicted_seconds", "seconds", hue)
     if runs is None:
@@ -40,4 +40,4 @@ def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Figure | No
         for name in tints
     ]
     legend(figure, [*handles, Patch(color=LIGHT["line"], label="within a factor of two")])
-    return figure
+    return Chart("cost", figure, runs[["run_id", hue, "seed", "predicted_seconds", "seconds"]])

@@ -6,6 +6,7 @@ import functools
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -13,10 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 
 from decaylab.analysis.statistics import student_quantile
 from decaylab.report.colours import LIGHT, palette
+from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.style import (
     STYLES,
     band_patch,
@@ -29,6 +30,7 @@ from decaylab.report.figures.style import (
     line,
     panel_title,
     panels,
+    select_columns,
     theme,
     usable,
     zero_line,
@@ -82,7 +84,7 @@ def training_curves(
     zero: float | None = None,
     unit: str = "{}",
     every: Sequence[Any] | None = None,
-) -> Figure | None:
+) -> Chart | None:
     """Metrics over the steps of training.
 
     Args:
@@ -101,7 +103,8 @@ def training_curves(
     frame = usable(frame, "value", hue, panel, x, *([dash] if dash else []))
     if frame is None:
         return None
-    needed = ["run_id", "seed", "metric", "value", "fraction", x, hue, panel, dash, "peak_learning_rate"]
+    needed = ["run_id", "reference_run_id", "grid", hue, dash, panel, "seed", "peak_learning_rate", "fraction", x]
+    needed += ["metric", "value"]
     frame = frame[[name for name in dict.fromkeys(needed) if name in frame]]
     frame = frame.assign(averaged=frame["metric"].str.startswith("ema_") if averaged else False)
     frame["metric"] = frame["metric"].where(~frame["averaged"], frame["metric"].str.removeprefix("ema_"))
@@ -155,42 +158,46 @@ def training_curves(
     if zero:
         handles.append(band_patch(zero))
     legend(figure, handles)
-    return figure
+    return Chart("training-curves", figure, frame.drop(columns=["averaged", "peak_learning_rate"], errors="ignore"))
 
 
 def difference_curves(
     frame: pd.DataFrame | None, *, hue: str = "weight_decay", reference: Any = 0, panel: str = "metric", **kwargs: Any
-) -> Figure | None:
+) -> Chart | None:
     """Over training: each arm minus the reference arm, seed by seed; where a curve crosses zero, the order turns."""
     frame = usable(frame, "value", hue, panel)
     if frame is None:
         return None
     keys = list(dict.fromkeys(["metric", "step", "seed", panel]))
-    base = frame[frame[hue] == reference].drop_duplicates(keys).set_index(keys)["value"].rename("reference")
-    paired = frame[frame[hue] != reference].join(base, on=keys).dropna(subset=["reference"])
-    paired["value"] -= paired["reference"]
+    base = frame[frame[hue] == reference].drop_duplicates(keys).set_index(keys)[["value", "run_id"]]
+    paired = frame[frame[hue] != reference].join(base.add_prefix("reference_"), on=keys)
+    paired = paired.dropna(subset=["reference_value"])
+    paired["value"] -= paired["reference_value"]
     unit = "{}\nminus " + level_text(hue, reference)
-    return training_curves(
-        paired, hue=hue, panel=panel, unit=unit, **({"zero": 0.0, "every": levels(frame, hue)} | kwargs)
-    )
+    kwargs = {"zero": 0.0, "every": levels(frame, hue)} | kwargs
+    return _named("difference-curves", training_curves(paired, hue=hue, panel=panel, unit=unit, **kwargs))
 
 
-def norm_curves(frame: pd.DataFrame | None, *, hue: str = "weight_decay", **kwargs: Any) -> Figure | None:
+def norm_curves(frame: pd.DataFrame | None, *, hue: str = "weight_decay", **kwargs: Any) -> Chart | None:
     """Weight norms over training, one panel a parameter group, on logarithmic axes."""
     metrics = [] if frame is None or "metric" not in frame else list(frame["metric"].unique())
-    return training_curves(frame, hue=hue, log=metrics, **kwargs)
+    return _named("norm-curves", training_curves(frame, hue=hue, log=metrics, **kwargs))
 
 
 def lost_updates_curves(
     frame: pd.DataFrame | None, *, hue: str = "weight_decay", panel: str = "precision", **kwargs: Any
-) -> Figure | None:
+) -> Chart | None:
     """Share of weight updates that rounding swallows, over the run, one panel a precision."""
-    return training_curves(frame, hue=hue, panel=panel, **kwargs)
+    return _named("lost-updates-curves", training_curves(frame, hue=hue, panel=panel, **kwargs))
+
+
+def _named(kind: str, chart: Chart | None) -> Chart | None:
+    return None if chart is None else replace(chart, kind=kind)
 
 
 def loss_vs_snapshot(
     curves: pd.DataFrame | None, tuned: pd.DataFrame | None, y: str = "train_loss", *, hue: str = "weight_decay"
-) -> Figure | None:
+) -> Chart | None:
     """Loss along the run, and after training on from snapshots at a tiny learning rate.
 
     Args:
@@ -235,4 +242,8 @@ def loss_vs_snapshot(
             line("then a tiny learning rate", LIGHT["muted"], marker="o", markerfacecolor=LIGHT["card"], linestyle=":")
         )
     legend(figure, handles)
-    return figure
+    columns = [name for name in ("run_id", "grid", hue, "seed", "fraction", "value") if name in curves]
+    data = curves[columns].assign(training="main").rename(columns={"value": y})
+    if tuned is not None:
+        data = pd.concat([data, select_columns(tuned, hue, "start_at", y).assign(training="tiny learning rate")])
+    return Chart("loss-vs-snapshot", figure, data)

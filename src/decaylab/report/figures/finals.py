@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT, palette
+from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.style import (
     band_patch,
     count_seeds,
@@ -24,6 +25,7 @@ from decaylab.report.figures.style import (
     line,
     panel_title,
     panels,
+    select_columns,
     theme,
     tick,
     usable,
@@ -39,7 +41,7 @@ def final_values(
     hue: str | None = None,
     panel: str | None = None,
     chance: float | None = None,
-) -> Figure | None:
+) -> Chart | None:
     """One dot a seed, and mean with interval, for each arm.
 
     `frame` has one row a run. With `hue`, arms of one x stand side by side; without, x decides the colour.
@@ -86,7 +88,7 @@ def final_values(
     if chance is not None:
         handles.append(line("a guess", LIGHT["muted"], linestyle=(0, (1, 1.5)), linewidth=1))
     legend(figure, handles)
-    return figure
+    return Chart("final-values", figure, select_columns(frame, panel, x, hue, y, "diverged"))
 
 
 def dots(axes: Axes, values: np.ndarray, centre: float, width: float, colour: str) -> None:
@@ -104,7 +106,8 @@ def differences(frame: pd.DataFrame, y: str, *, arm: str, reference: Any, by: Se
     """Rows of all other arms with `difference`: `y` minus that of the reference arm of the same seed and `by`."""
     keys = [*by, "seed"]
     frame = frame.dropna(subset=[y, arm]).drop_duplicates([*keys, arm])
-    base = frame[frame[arm] == reference].set_index(keys)[y].rename("reference")
+    base = frame[frame[arm] == reference].set_index(keys)[[y, "run_id"]].add_prefix("reference_")
+    base = base.rename(columns={f"reference_{y}": "reference"})
     paired = frame[frame[arm] != reference].join(base, on=keys).dropna(subset=["reference"])
     return paired.assign(difference=paired[y] - paired["reference"])
 
@@ -117,7 +120,7 @@ def paired_differences(
     reference: Any = 0,
     smallest_effect: float | None = None,
     panel: str | None = None,
-) -> Figure | None:
+) -> Chart | None:
     """Each arm minus the reference arm, seed by seed, with zero line and the band of too small differences."""
     frame = usable(frame, y, arm, *([panel] if panel else []))
     if frame is None:
@@ -148,7 +151,8 @@ def paired_differences(
     if smallest_effect:
         handles.append(band_patch(smallest_effect))
     legend(figure, handles)
-    return figure
+    data = select_columns(paired, panel, arm, y, "reference", "difference")
+    return Chart("paired-differences", figure, data)
 
 
 def seed_noise(
@@ -158,7 +162,7 @@ def seed_noise(
     arm: str = "arm",
     kind: str = "kind",
     value: str = "test_loss",
-) -> Figure | None:
+) -> Chart | None:
     """What an intervention gains beside what chance gives, on one axis.
 
     Args:
@@ -204,4 +208,5 @@ def seed_noise(
             line(f"gain, mean and 95 % interval ({count_seeds(gains, [arm])})", LIGHT["muted"], marker="o"),
         ],
     )
-    return figure
+    both = [select_columns(noise, kind, value), select_columns(gains, arm, value, "reference", "difference")]
+    return Chart("seed-noise", figure, pd.concat(both))

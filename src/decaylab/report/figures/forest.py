@@ -8,16 +8,18 @@ from typing import Any
 import matplotlib
 import matplotlib.ticker
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from decaylab.report import colours
 from decaylab.report.colours import LIGHT
+from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.style import legend, line, theme
 
 
-def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
+def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
     """One row a claim, each on its own axis and in its own unit.
 
     The green side is where the claim says the whole interval lies; the grey band holds differences too small
@@ -43,7 +45,28 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
         Patch(color=LIGHT["line"], label="too small to matter"),
     ]
     legend(figure, handles)
-    return figure
+    return Chart("claims", figure, claims_data(claims))
+
+
+def claims_data(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a claim, with the ends of its interval and the source's value in columns of their own."""
+    return pd.DataFrame(
+        {
+            "claim": claim["claim"],
+            "verdict": claim["verdict"],
+            "estimate": claim["estimate"],
+            "low": (claim["interval"] or (None, None))[0],
+            "high": (claim["interval"] or (None, None))[1],
+            "n": claim["n"],
+            "unit": claim["unit"],
+            "direction": claim["direction"],
+            "smallest_effect": claim["smallest_effect"],
+            "source": (claim.get("source_value") or {}).get("value"),
+            "scale": claim.get("scale"),
+            "runs": " ".join(claim.get("run_ids") or ()),
+        }
+        for claim in claims
+    )
 
 
 MOST_FILED = 3
@@ -64,7 +87,7 @@ def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     filed = _filed(claim)
     effect = claim.get("smallest_effect") or 0
     # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
-    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") == "rate"
+    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") in ("proportion", "rate")
     source = (claim.get("source_value") or {}).get("value")
     points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
     points += [source] if source is not None else []

@@ -6,11 +6,21 @@ import math
 
 import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT
-from decaylab.report.figures.style import label, legend, levels, panel_title, panels, theme, tick, usable
+from decaylab.report.figures.chart import Chart
+from decaylab.report.figures.style import (
+    label,
+    legend,
+    levels,
+    panel_title,
+    panels,
+    select_columns,
+    theme,
+    tick,
+    usable,
+)
 from decaylab.report.html import number
 
 
@@ -22,7 +32,7 @@ def grid_heatmap(
     columns: str = "weight_decay",
     panel: str | None = None,
     best: str = "min",
-) -> Figure | None:
+) -> Chart | None:
     """Mean over seeds in each cell of two parameters, with n; the best cell is framed.
 
     `best` is `min` or `max`. A cell where a seed diverged says so. Colours are ranks of the cells, so that one
@@ -77,4 +87,4 @@ def grid_heatmap(
                 panel_title(axes, panel, key, width=24)
     box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label=f"best cell ({label(y)}, mean over seeds)")
     legend(figure, [box])
-    return figure
+    return Chart("heat-map", figure, select_columns(frame, panel, rows, columns, y, "diverged"))

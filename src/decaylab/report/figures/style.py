@@ -96,7 +96,6 @@ def theme() -> dict[str, Any]:
         "patch.edgecolor": "white",
         "patch.force_edgecolor": True,
         "figure.constrained_layout.use": True,
-        "svg.fonttype": "path",
     }
 
 
@@ -178,3 +177,10 @@ def zero_line(axes: Axes, band: float | None) -> None:
     if band:
         axes.axhspan(-band, band, color=LIGHT["line"], alpha=0.7, linewidth=0, zorder=0)
     axes.axhline(0, color=LIGHT["muted"], linewidth=1)
+
+
+def select_columns(frame: pd.DataFrame, *names: str | None) -> pd.DataFrame:
+    """What a figure keeps as its data: run, grid, seed, and those of `names` that the frame has."""
+    wanted = ["run_id", "reference_run_id", "grid", *names]
+    wanted.insert(len(wanted) - 1, "seed")
+    return frame[[name for name in dict.fromkeys(wanted) if name in frame]]
