@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from decaylab.replication import list_replications
-from decaylab.workflow.plan import RESERVED
+from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import SCALES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from decaylab.cli import evidence, plan, results, train
+from decaylab.cli import evidence, new, plan, results, train
 from decaylab.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ filed = typer.Typer(
 for command in (plan.plan, plan.data, plan.register, train.train, results.judge, results.render, results.site):
     app.command()(command)
 app.command()(evidence.pack)
+app.command()(new.new)
 for command in (evidence.collect, evidence.add, evidence.restore, evidence.render, evidence.site):
     filed.command()(command)
 app.add_typer(filed, name="evidence")

@@ -81,7 +81,7 @@ def train(
         from decaylab.analysis.registry import register_claims
 
         register_claims(select(space.root, "all"), space.layout, space.root)
-    from decaylab.training.cost import Pricer
+    from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
 

@@ -20,12 +20,8 @@ from decaylab.sources import choose
 from decaylab.workflow.jobs import data_groups, partition, priorities
 from decaylab.workflow.machine import has_nvidia
 from decaylab.workflow.messages import keyed, stop
+from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
-
-RESERVED = frozenset(
-    {"all", "data", "default", "evidence", "index", "judge", "render", "render_evidence", "restore", "show"}
-)
-"""rules of the workflow, whose names no replication can have, since each is a target of its own"""
 
 
 class Untracked:
