@@ -1,10 +1,10 @@
 """RunSpec: everything that decides the numbers of one training, and nothing else.
 
-Two runs with equal resolved specs are the same run and share one id. No arithmetic of a training stands
-here: a change to this file alone never changes a result, so it does not make runs stale.
+Two runs with equal resolved specs are the same run and share one id. This package does no arithmetic of a training, so
+an edit to it makes no run stale.
 
-A field added later must have the default None, meaning "as before": fields that are None are left out of
-the id, so that ids (and the evidence filed under them) outlive new features.
+A field added later must default to None, which means "as before": fields that are None are left out of the id, so ids
+(and the evidence filed under them) outlive new features.
 """
 
 from __future__ import annotations
@@ -17,34 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from decaylab import plugins
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
+from decaylab.spec.base import Fraction, NonNegative, Positive, Strict
+from decaylab.spec.decay import Decay, form_literal
+from decaylab.spec.models import Model
 from decaylab.yaml_files import explain, load_yaml
-
-Group = Literal["embedding", "attention", "mlp", "convolution", "norm", "bias", "head"]
-GROUPS: tuple[Group, ...] = ("embedding", "attention", "mlp", "convolution", "norm", "bias", "head")
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """Unknown keys, wrong types, NaN and infinities are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageData(Strict):
@@ -98,71 +78,6 @@ class TextData(Strict):
 Data = Annotated[ImageData | TextData, Field(discriminator="kind")]
 
 
-class MLP(Strict):
-    kind: Literal["mlp"] = "mlp"
-    width: PositiveInt = 256
-    depth: PositiveInt = 2
-    """number of hidden layers"""
-    bias: bool = True
-
-
-class VGG(Strict):
-    """VGG for small images: stages of 3x3 convolutions, 2x2 max pooling after each, then a classifier."""
-
-    kind: Literal["vgg"] = "vgg"
-    width: PositiveInt = 64
-    """channels of the first stage; doubled by each later stage up to eightfold"""
-    stages: tuple[PositiveInt, ...] = (2, 2, 3, 3, 3)
-    """convolutions in each stage; the default is VGG16"""
-    hidden_layers: Annotated[int, Field(ge=0)] = 2
-    """fully connected layers before the last one"""
-    batch_norm: bool = False
-    bias: bool = True
-
-
-class PreActResNet(Strict):
-    kind: Literal["preact_resnet"] = "preact_resnet"
-    width: PositiveInt = 64
-    """channels of the first stage; doubled by each later stage"""
-    blocks: tuple[PositiveInt, ...] = (2, 2, 2, 2)
-    """blocks in each stage: (2, 2, 2, 2) is PreActResNet18, (3, 4, 6, 3) is 34, (1, 1, 1) is 8"""
-    norm_affine: bool = True
-    """learnable scale and shift in batch norm; False makes the network scale-invariant up to its head"""
-    shortcut_norm: bool = False
-    """batch norm on shortcut convolutions as well"""
-
-
-class GPT(Strict):
-    """GPT-2 (pre-norm, learned positions, GELU). Defaults: GPT-2 small."""
-
-    kind: Literal["gpt"] = "gpt"
-    layers: PositiveInt = 12
-    heads: PositiveInt = 12
-    width: PositiveInt = 768
-    context_length: PositiveInt = 1024
-    """tokens in one training sequence"""
-    vocabulary: PositiveInt | None = None
-    """size of the embedding; None takes the tokenizer's"""
-    tied: bool = True
-    """the head shares the token embedding's weights"""
-    bias: bool = True
-    """biases in linear layers and layer norms"""
-    qkv_bias: bool = True
-    """bias of the query, key and value projection (only where `bias` is on)"""
-    dropout: Fraction = 0.0
-    qk_norm: bool = False
-    """RMS norm of queries and keys"""
-
-    @model_validator(mode="after")
-    def _check(self) -> GPT:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
-        return self
-
-
-Model = Annotated[MLP | VGG | PreActResNet | GPT, Field(discriminator="kind")]
-
-
 class SGD(Strict):
     name: Literal["sgd"] = "sgd"
     learning_rate: Positive
@@ -180,74 +95,6 @@ class AdamW(Strict):
 
 
 Optimizer = Annotated[SGD | AdamW, Field(discriminator="name")]
-
-
-class DecaySchedule(Strict):
-    """Multiplier of weight_decay over the steps of the run."""
-
-    kind: Literal["constant", "linear", "cosine", "follow_learning_rate", "window"] = "constant"
-    final_fraction: NonNegative = 0.0
-    """linear and cosine: multiplier at the last step"""
-    start: Fraction = 0.0
-    """window: decay is on from this fraction of the run ..."""
-    end: Fraction = 1.0
-    """... to this one"""
-
-
-@functools.cache
-def _form_literal(form: str, constant: str) -> dict[str, Any]:
-    return plugins.literal("optim/forms", form, constant) or {}
-
-
-@functools.cache
-def _form_options(form: str) -> type[Strict]:
-    """What `decay.parameters` may hold for a form."""
-    declared = _form_literal(form, "PARAMETERS").items()
-    fields: dict[str, Any] = {name: (type(options["default"]), Field(**options)) for name, options in declared}
-    return create_model(f"{form} parameters", __base__=Strict, **fields)
-
-
-class Decay(Strict):
-    """Weight decay: how much, in which form, of which groups, on which schedule."""
-
-    weight_decay: NonNegative = 0.0
-    form: str = "decoupled"
-    """what decay does to a weight: a file of `optim/forms/`"""
-    parameters: dict[str, Any] | None = None
-    """of the form, as its file declares them; those equal to their default are left out"""
-    multipliers: dict[Group, NonNegative] = {}
-    """factor on weight_decay for each parameter group; absent groups have 1"""
-    schedule: DecaySchedule = DecaySchedule()
-
-    @field_validator("form")
-    @classmethod
-    def _exists(cls, form: str) -> str:
-        known = plugins.available("optim/forms")
-        if form not in known:
-            raise ValueError(f"expected one of {', '.join(known)}, got {form!r}")
-        return form
-
-    @field_validator("parameters")
-    @classmethod
-    def _canonical(cls, parameters: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        if not parameters or "form" not in info.data:
-            return None
-        form = info.data["form"]
-        known = _form_literal(form, "PARAMETERS")
-        try:
-            checked = _form_options(form).model_validate(parameters).model_dump()
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                raise ValueError(f"form {form} has no {name}; expected {', '.join(known) or 'no parameters'}") from None
-            raise ValueError(f"{name}: {first['msg']}, got {first['input']!r:.80}") from None
-        return {name: value for name, value in checked.items() if value != known[name]["default"]} or None
-
-    @property
-    def form_parameters(self) -> dict[str, Any]:
-        """All parameters of the form, with defaults filled in."""
-        return _form_options(self.form)(**(self.parameters or {})).model_dump()
 
 
 class Drop(Strict):
@@ -345,7 +192,7 @@ class RunSpec(Strict):
         for step in self.snapshots:
             if step > self.steps:
                 raise ValueError(f"snapshot at step {step}, but the run has {self.steps}")
-        for path, allowed in _form_literal(self.decay.form, "REQUIRES").items():
+        for path, allowed in form_literal(self.decay.form, "REQUIRES").items():
             value = functools.reduce(getattr, path.split("."), self)
             if value not in allowed:
                 expected = " or ".join(map(str, allowed))
