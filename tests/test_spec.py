@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.errors import InputError
-from decaylab.spec import RunSpec, dump_spec, load_spec, load_yaml, merge, parse_spec, set_path
+from decaylab.spec import RunSpec, dump_spec, load_spec, parse_spec
+from decaylab.yaml_files import load_yaml, merge, set_path
 
 IMAGES = {
     "data": {"kind": "images", "source": "procedural", "train_examples": 100, "test_examples": 50},

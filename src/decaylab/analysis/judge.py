@@ -20,7 +20,6 @@ from decaylab.analysis.results import Results, load_runs
 from decaylab.errors import InputError
 from decaylab.files import Layout, git_commit, write_json
 from decaylab.replication import (
-    AXIS_PATHS,
     Claim,
     Metric,
     Parameters,
@@ -32,6 +31,7 @@ from decaylab.replication import (
     expand,
     grids_at,
     matches,
+    path_of_axis,
     replication_file,
 )
 from decaylab.sources import Choice
@@ -329,7 +329,7 @@ def _judge_test(
             values.append(value)
     part["n"] = len(values)
     if values:
-        if test.kind == "rate":
+        if test.kind == "proportion":
             if set(values) - {0.0, 1.0}:
                 raise InputError(f"{where}: a rate needs a metric that is 0 or 1, {test.metric.name} is {values}")
             part["estimate"], part["interval"] = statistics.rate_interval(int(sum(values)), len(values))
@@ -445,7 +445,7 @@ def _abscissae(arm: _Arm, test: Test, where: str) -> list[float]:
         value: Any = label
         if isinstance(label, str | bool):
             value = next(iter(arm.cells[keys[0]].values())).spec.model_dump(mode="json")
-            for key in AXIS_PATHS.get(test.slope_over, ("",)):
+            for key in path_of_axis(test.slope_over):
                 value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str | bool) or value is None:
             raise InputError(f"{where}: slope_over {test.slope_over}: {label!r} is no number, nor is it in the spec")
@@ -480,7 +480,7 @@ def _why_open(test: Test, part: dict[str, Any]) -> str:
     effect = f"{test.smallest_effect:g}"
     if test.direction == "within":
         return f"{interval} is neither inside nor outside -{effect} to {effect}"
-    if test.kind == "rate":
+    if test.kind == "proportion":
         return f"{interval} reaches across {effect}"
     sign = "" if test.direction == "above" or test.smallest_effect == 0 else "-"
     if test.smallest_effect == 0:

@@ -17,7 +17,6 @@ from decaylab.replication import (
     claim_lines,
     expand,
     grids_at,
-    line_of,
     load_replication,
     replication_file,
 )
@@ -26,6 +25,7 @@ from decaylab.report.html import Html, duration, number
 from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale, Workspace
+from decaylab.yaml_files import line_of
 
 if TYPE_CHECKING:
     from decaylab.report.figures import Chart

@@ -87,7 +87,7 @@ def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     filed = _filed(claim)
     effect = claim.get("smallest_effect") or 0
     # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
-    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") == "rate"
+    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") in ("proportion", "rate")
     source = (claim.get("source_value") or {}).get("value")
     points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
     points += [source] if source is not None else []
