@@ -82,4 +82,4 @@ def test_the_page_can_be_followed_to_the_letter(clone: Path) -> None:
     ]
     page = layout.report("smoke", NAME).read_text(encoding="utf-8")
     assert page.count("<svg") >= 2
-    assert "Training curves." in page
+    assert "Training curves: the mean over seeds" in page
