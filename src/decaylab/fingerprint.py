@@ -13,7 +13,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from decaylab import plugins
 from decaylab.probes import PROBES
+from decaylab.sources import source_of
 from decaylab.spec import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -67,10 +69,7 @@ def package_digest(*packages: str) -> str:
 def _names(spec: RunSpec) -> Iterable[str]:
     """Modules, as package/module, that this spec chooses by name."""
     yield f"models/{spec.model.kind}"
-    if spec.data.kind == "text":
-        yield "data/text"
-    else:
-        yield "data/procedural" if spec.data.source == "procedural" else "data/images"
+    yield f"data/sources/{source_of(spec.data.kind, spec.data.source).name}"
     for probe in spec.evaluation.probes:
         if probe in PROBES:  # the trainer refuses others
             yield _module(PROBES[probe])
@@ -79,7 +78,8 @@ def _names(spec: RunSpec) -> Iterable[str]:
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
     models = {f"models/{path.stem}" for path in (PACKAGE / "models").glob("[!_]*.py")}
-    return frozenset({"data/text", "data/images", "data/procedural"} | models | set(map(_module, PROBES.values())))
+    data = {f"data/sources/{name}" for name in plugins.available("data/sources")}
+    return frozenset(data | models | set(map(_module, PROBES.values())))
 
 
 def _module(dotted: str) -> str:

@@ -12,7 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decaylab.data import documents, load, prepare
+from decaylab.data import load, prepare
+from decaylab.data.sources import stdlib
 from decaylab.data.store import meta
 from decaylab.data.text import SPLITS, _as_documents
 from decaylab.data.tokenizers import tokenizer
@@ -123,11 +124,11 @@ def test_several_sources_are_joined(folder, tmp_path):
 
 
 def test_standard_library_has_no_tests_and_no_installed_packages():
-    names = [name for name in ("os.py", "json/decoder.py") if documents._is_library(name)]
+    names = [name for name in ("os.py", "json/decoder.py") if stdlib._is_library(name)]
     assert len(names) == 2
     for name in ("test/test_os.py", "site-packages/torch/x.py", "_sysconfigdata__linux.py", "os.pyc"):
-        assert not documents._is_library(name)
-    texts = list(documents.standard_library())
+        assert not stdlib._is_library(name)
+    texts = list(stdlib.documents())
     assert len(texts) > 300
     assert sum(map(len, texts)) > 3_000_000
 
