@@ -69,6 +69,7 @@ def package_digest(*packages: str) -> str:
 def _names(spec: RunSpec) -> Iterable[str]:
     """Modules, as package/module, that this spec chooses by name."""
     yield f"models/{spec.model.kind}"
+    yield f"optim/forms/{spec.decay.form}"
     yield f"data/sources/{source_of(spec.data.kind, spec.data.source).name}"
     for probe in spec.evaluation.probes:
         if probe in PROBES:  # the trainer refuses others
@@ -77,9 +78,9 @@ def _names(spec: RunSpec) -> Iterable[str]:
 
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
-    models = {f"models/{path.stem}" for path in (PACKAGE / "models").glob("[!_]*.py")}
-    data = {f"data/sources/{name}" for name in plugins.available("data/sources")}
-    return frozenset(data | models | set(map(_module, PROBES.values())))
+    kinds = ("models", "optim/forms", "data/sources")
+    found = {f"{kind}/{name}" for kind in kinds for name in plugins.available(kind)}
+    return frozenset(found | set(map(_module, PROBES.values())))
 
 
 def _module(dotted: str) -> str:
@@ -99,7 +100,9 @@ def _closure(names: frozenset[str]) -> frozenset[Path]:
         waiting.append(path.parent / "__init__.py")
         for module in _read(path)[0]:
             # a module may import its neighbour for good; dispatchers and other packages name all there are
-            dispatched = path.name == "__init__.py" or not module.startswith(f"{path.parent.name}/")
+            dispatched = path.name == "__init__.py" or not module.startswith(
+                f"{path.parent.relative_to(PACKAGE).as_posix()}/"
+            )
             if not (dispatched and module in chosen and module not in names):
                 waiting += [PACKAGE / f"{module}.py", PACKAGE / module / "__init__.py"]
     return frozenset(found)

@@ -9,6 +9,7 @@ the id, so that ids (and the evidence filed under them) outlive new features.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -16,8 +17,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from decaylab import plugins
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
 from decaylab.sources import source_of
@@ -184,14 +196,60 @@ class DecaySchedule(Strict):
     """... to this one"""
 
 
+@functools.cache
+def _form_literal(form: str, constant: str) -> dict[str, Any]:
+    return plugins.literal("optim/forms", form, constant) or {}
+
+
+@functools.cache
+def _form_options(form: str) -> type[Strict]:
+    """What `decay.parameters` may hold for a form."""
+    declared = _form_literal(form, "PARAMETERS").items()
+    fields: dict[str, Any] = {name: (type(options["default"]), Field(**options)) for name, options in declared}
+    return create_model(f"{form} parameters", __base__=Strict, **fields)
+
+
 class Decay(Strict):
-    """Weight decay; what each form does to a weight stands in optim/decay.py, nowhere else."""
+    """Weight decay: how much, in which form, of which groups, on which schedule."""
 
     weight_decay: NonNegative = 0.0
-    form: Literal["decoupled", "independent", "l2_gradient", "l2_loss", "cautious", "adamc"] = "decoupled"
+    form: str = "decoupled"
+    """what decay does to a weight: a file of `optim/forms/`"""
+    parameters: dict[str, Any] | None = None
+    """of the form, as its file declares them; those equal to their default are left out"""
     multipliers: dict[Group, NonNegative] = {}
     """factor on weight_decay for each parameter group; absent groups have 1"""
     schedule: DecaySchedule = DecaySchedule()
+
+    @field_validator("form")
+    @classmethod
+    def _exists(cls, form: str) -> str:
+        known = plugins.available("optim/forms")
+        if form not in known:
+            raise ValueError(f"expected one of {', '.join(known)}, got {form!r}")
+        return form
+
+    @field_validator("parameters")
+    @classmethod
+    def _canonical(cls, parameters: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if not parameters or "form" not in info.data:
+            return None
+        form = info.data["form"]
+        known = _form_literal(form, "PARAMETERS")
+        try:
+            checked = _form_options(form).model_validate(parameters).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                raise ValueError(f"form {form} has no {name}; expected {', '.join(known) or 'no parameters'}") from None
+            raise ValueError(f"{name}: {first['msg']}, got {first['input']!r:.80}") from None
+        return {name: value for name, value in checked.items() if value != known[name]["default"]} or None
+
+    @property
+    def form_parameters(self) -> dict[str, Any]:
+        """All parameters of the form, with defaults filled in."""
+        return _form_options(self.form)(**(self.parameters or {})).model_dump()
 
 
 class Drop(Strict):
@@ -289,10 +347,11 @@ class RunSpec(Strict):
         for step in self.snapshots:
             if step > self.steps:
                 raise ValueError(f"snapshot at step {step}, but the run has {self.steps}")
-        if self.decay.form == "adamc" and self.optimizer.name != "adamw":
-            raise ValueError("decay form adamc needs the adamw optimizer")
-        if self.decay.form == "l2_loss" and self.decay.schedule.kind != "constant":
-            raise ValueError("decay in the loss has no schedule")
+        for path, allowed in _form_literal(self.decay.form, "REQUIRES").items():
+            value = functools.reduce(getattr, path.split("."), self)
+            if value not in allowed:
+                expected = " or ".join(map(str, allowed))
+                raise ValueError(f"{path}: decay form {self.decay.form} needs {expected}, got {value}")
         if self.start:
             if self.start.step > self.start.run.steps:
                 raise ValueError(f"starts from step {self.start.step} of a run of {self.start.run.steps}")
