@@ -41,8 +41,8 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
     if any(_filed(claim) for claim in claims):
         handles.append(line("filed evidence", LIGHT["muted"], marker="s"))
     handles += [
-        Patch(color=LIGHT["good"], label="claimed side"),
-        Patch(color=LIGHT["line"], label="too small to matter"),
+        Patch(color=LIGHT["good"], label="what the claim says"),
+        Patch(color=LIGHT["line"], label="negligible"),
     ]
     legend(figure, handles)
     return Chart("claims", figure, claims_data(claims))
