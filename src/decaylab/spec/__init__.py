@@ -1,21 +1,19 @@
 """The RunSpec: everything that decides the numbers of one training."""
 
 from decaylab.spec.base import Strict
+from decaylab.spec.data import Data, ImageData, TextData
 from decaylab.spec.decay import GROUPS, Decay, DecaySchedule, Group
 from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet
 from decaylab.spec.run import (
     SGD,
     AdamW,
-    Data,
     Drop,
     Evaluation,
-    ImageData,
     Optimizer,
     Precision,
     RunSpec,
     Schedule,
     Start,
-    TextData,
     dump_spec,
     load_spec,
     parse_spec,

@@ -22,60 +22,10 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
 from decaylab.spec.base import Fraction, NonNegative, Positive, Strict
+from decaylab.spec.data import Data
 from decaylab.spec.decay import Decay, form_literal
 from decaylab.spec.models import Model
 from decaylab.yaml_files import explain, load_yaml
-
-
-class ImageData(Strict):
-    """Labelled images, held as uint8 tensors, normalised by the training set's channel mean and deviation."""
-
-    kind: Literal["images"] = "images"
-    source: str = "procedural"
-    """`procedural`, `cifar10`, `cifar100`, or the name of an archive or folder with `<split>/<class>/` inside"""
-    sha256: str | None = None
-    """digest of the archive or folder, set when a path is given, so that the id follows the content"""
-    image_size: PositiveInt = 16
-    """height and width in pixels; other sizes are resized by area"""
-    train_examples: PositiveInt | None = None
-    """a fixed, class-balanced subset; None takes all (procedural needs a number)"""
-    test_examples: PositiveInt | None = None
-    subset_seed: int = 0
-    """chooses the subset, and the procedural world; never varies between seeds of one arm"""
-    classes: PositiveInt = 10
-    """procedural only; other sources know theirs"""
-    clutter: NonNegative = 0.5
-    """procedural only: strength of distracting shapes"""
-    noise: NonNegative = 0.7
-    """procedural only: standard deviation of pixel noise, in units of the signal's"""
-    fresh: bool = False
-    """procedural only: every training batch is new (one pass over endless data)"""
-    augmentation: Literal["none", "flip_translate"] = "none"
-
-    @model_validator(mode="after")
-    def _check(self) -> ImageData:
-        if self.source == "procedural" and (self.train_examples is None or self.test_examples is None):
-            raise ValueError("procedural images need train_examples and test_examples (they have no end)")
-        if self.fresh and self.source != "procedural":
-            raise ValueError(f"fresh is for procedural images only, not {self.source}")
-        return self
-
-
-class TextData(Strict):
-    """Tokens in a flat memory-mapped array, split by document into train, validation and test."""
-
-    kind: Literal["text"] = "text"
-    source: str = "stdlib"
-    """`stdlib`, `openwebtext`, `fineweb`, or the name of an archive, folder or file (several joined by +)"""
-    sha256: str | None = None
-    tokenizer: Literal["bytes", "gpt2"] = "bytes"
-    train_tokens: PositiveInt | None = None
-    """use only the first tokens of the training split; None uses all"""
-    order: Literal["random_offsets", "one_pass"] = "random_offsets"
-    """windows at random offsets with replacement, or consecutive windows without repetition"""
-
-
-Data = Annotated[ImageData | TextData, Field(discriminator="kind")]
 
 
 class SGD(Strict):
