@@ -1,21 +1,21 @@
-# Everything a clone needs. `make help` lists the targets.
+# Everything that a clone needs. `make help` lists the targets.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= all
 WORKERS ?= 2
 
-# of the configuration; what is empty keeps the value of config/config.yaml
+# keys of the configuration; an empty one keeps its value in config/config.yaml
 SCALE ?=
 REPLICATIONS ?=
 IMAGES ?=
 TEXT ?=
 
-# checkouts to be compared with, as NAME=PATH: nanogpt, epfl, airbench
+# checkouts to compare with, as NAME=PATH: nanogpt, epfl, airbench
 PEERS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# a copy of the lock that was installed
+# copy of the lock file that .venv was installed from
 INSTALLED := $(VENV)/installed.lock
 
 config = $(strip $(if $(SCALE),scale='$(SCALE)') $(if $(REPLICATIONS),replications='$(REPLICATIONS)') \
@@ -24,23 +24,26 @@ scale = $(or $(SCALE),$(shell sed -n 's/^scale: *//p' config/config.yaml))
 reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help env install report test benchmark lint format lock readme clean distclean
+.PHONY: help env install lab report test benchmark lint format lock readme clean distclean
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-report: env ## run and judge the replications, print the path of the index [SCALE= REPLICATIONS= IMAGES= TEXT= CORES=]
+report: env ## train, judge and report; prints the path of the index [SCALE= REPLICATIONS= IMAGES= TEXT= CORES=]
 	@$(BIN)/snakemake --cores $(CORES) all $(if $(config),--config $(config))
 	@echo "$(reports)/$(scale)/index.html"
 
-env: ## make .venv from requirements.lock, unless it is there
+lab: env ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+
+env: ## make .venv from requirements.lock, if it is not up to date
 	@cmp -s requirements.lock $(INSTALLED) || $(MAKE) --no-print-directory install
 	@$(BIN)/python -m compileall -q src
 
-# uv takes a fraction of pip's time for the same files and hashes; it is itself installed by its hash in the lock, and
-# reads pip's index and certificate, since it does not know pip's configuration. Everything is compiled now, and our
-# code whenever it has changed: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile
-# all that it imports, for seconds.
+# uv installs the same files with the same hashes in a fraction of pip's time. pip installs uv by its hash in the lock
+# file. uv does not read pip's configuration, so index and certificate are passed on. Packages are compiled to bytecode
+# here, and our code whenever it has changed: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process
+# would otherwise spend seconds on compiling its imports.
 install:
 	@rm -f $(INSTALLED)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,41 +57,41 @@ install:
 	if $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt \
 		&& $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
 			requirements.lock; then :; else \
-		echo "uv could not install the packages; pip does it, in a few minutes"; \
+		echo "uv could not install the packages; pip will, in a few minutes"; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@cp requirements.lock $(INSTALLED)
 
-test: lint ## all checks and tests [WORKERS=]
+test: lint ## run all checks and tests [WORKERS=]
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-benchmark: env ## time training, start-up and workflow, beside other people's code [PEERS="nanogpt=PATH epfl=PATH"]
+benchmark: env ## time training, start-up and the workflow, beside other people's code [PEERS="nanogpt=PATH epfl=PATH"]
 	@$(BIN)/python -m benchmarks $(foreach peer,$(PEERS),--peer $(peer)) --out benchmarks/results
 
-lint: env ## style of code, rules and notebooks
+lint: env ## check the style of code, rules and notebooks
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-format: env ## put code, rules and notebooks into that style
+format: env ## format code, rules and notebooks
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/snakefmt Snakefile workflow
 	@$(BIN)/nbstripout notebooks/*.ipynb
 
-lock: env ## write requirements.lock after a change of pyproject.toml [UPGRADE=1 takes the newest versions]
+lock: env ## update requirements.lock after a change of pyproject.toml [UPGRADE=1: newest versions]
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) --extra report --extra images --extra text \
 		--extra workflow --extra dev pyproject.toml --output-file requirements.lock
 
-readme: env ## write the table and the figure of README.md from the evidence
+readme: env ## update the generated parts of README.md from the filed evidence
 	@$(BIN)/python -m decaylab.report.readme
 
-clean: ## remove reports, logs and caches; results stay
+clean: ## remove reports, logs and caches; keep results
 	@rm -rf "$(reports)" logs benchmarks/out .pytest_cache .ruff_cache .hypothesis
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## remove the results of trainings and .venv as well
+distclean: clean ## also remove results and .venv
 	@rm -rf results .snakemake $(VENV)

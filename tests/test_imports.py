@@ -13,7 +13,7 @@ TABLES = {"numpy", "pandas", "pyarrow", "scipy", "matplotlib"}
     ("module", "without"),
     [
         ("decaylab.cli", SLOW | TABLES),
-        ("decaylab.workflow", SLOW | TABLES),
+        ("decaylab.workflow.plan", SLOW | TABLES),
         ("decaylab.analysis.judge", SLOW | {"matplotlib"}),
         ("decaylab.report.figures", SLOW),
         ("decaylab.report.notebook", SLOW | {"matplotlib"}),

@@ -154,3 +154,11 @@ class Layout:
 
     def index(self, scale: str) -> Path:
         return self.reports / scale / "index.html"
+
+    def shown(self, scale: str, replication: str) -> Path:
+        """Empty file: the index shows this report."""
+        return self.reports / scale / ".shown" / replication
+
+    @property
+    def evidence_index(self) -> Path:
+        return self.reports / "evidence" / "index.html"

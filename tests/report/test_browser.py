@@ -4,12 +4,14 @@ import re
 
 import pytest
 
-from decaylab.analysis.evidence import collect, restore
+from decaylab.analysis.filing import collect
+from decaylab.analysis.restoring import restore
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.filed import build_filed_site, render_filed
+from decaylab.report.archive_pages import build_filed_site, render_filed
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site
+from decaylab.workspace import Workspace
 
 
 def figures_of(page):
@@ -20,17 +22,18 @@ def figures_of(page):
 def test_pages_work_in_a_browser_without_a_network(clone, repository, inventor, tmp_path, browse):
     root, layout = clone
     layout = Layout(layout.results, tmp_path / "reports")
-    index = build_site("smoke", layout, root)
+    index = build_site(Workspace(root, "smoke", layout))
     real_root, _ = repository
     real = Layout(tmp_path / "results", tmp_path / "real")
+    workspace = Workspace(real_root, "smoke", real)
     inventor[1](real_root, real, "loss_stabilization", "smoke")
-    report = render("loss_stabilization", "smoke", real, real_root)
-    build_site("smoke", real, real_root)
+    report = render("loss_stabilization", workspace)
+    build_site(workspace)
     # the same runs, filed and restored
     filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), "smoke", real, real_root).stem
     restore(filed, real.filed(filed), real_root)
-    shown = render_filed(filed, "loss_stabilization", real, real_root)
-    every = build_filed_site(real, real_root)
+    shown = render_filed(filed, "loss_stabilization", workspace)
+    every = build_filed_site(workspace)
     assert figures_of(shown) == figures_of(report)
     found = browse([index, next(index.parent.glob("runs/*.html")), report])
     assert len(browse([every, shown])[shown.name]["figures"]) >= 5

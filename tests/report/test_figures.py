@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
 from decaylab.report import colours, figures
 
@@ -68,7 +67,7 @@ CLAIM = {
 }
 
 
-def drawn(curves, finals) -> dict[str, Figure]:
+def drawn(curves, finals) -> dict[str, figures.Chart]:
     gains = figures.differences(finals, "test_error", arm="weight_decay", reference=0, by=["grid", "learning_rate"])
     return {
         "training_curves": figures.training_curves(curves, dash="learning_rate", drop=5, averaged=True),
@@ -92,7 +91,8 @@ def drawn(curves, finals) -> dict[str, Figure]:
 
 
 def test_every_figure_has_labelled_axes_and_a_legend(curves, finals):
-    for name, figure in drawn(curves, finals).items():
+    for name, chart in drawn(curves, finals).items():
+        figure = chart.figure
         assert figure.axes, name
         for axes in figure.axes:
             assert axes.get_xlabel() or axes.get_title(loc="left"), name
@@ -101,16 +101,37 @@ def test_every_figure_has_labelled_axes_and_a_legend(curves, finals):
 
 
 def test_every_figure_says_what_it_shows_without_being_seen(curves, finals):
-    for name, figure in drawn(curves, finals).items():
-        text = figures.show(figure, "A <caption>")
+    for name, chart in drawn(curves, finals).items():
+        text = figures.svg(chart.figure)
         assert text.count('role="img"') == 1, name
         assert 'aria-label="Chart. ' in text, name
-        assert "<figcaption>A &lt;caption&gt;</figcaption>" in text, name
         assert "http" not in text, name
+        assert figures.png(chart.figure).startswith(b"\x89PNG"), name
+
+
+def test_every_figure_keeps_its_data_and_knows_its_runs(curves, finals):
+    for name, chart in drawn(curves, finals).items():
+        assert len(chart.data), name
+        if name == "claims_forest":
+            assert list(chart.data["claim"]) == ["decay-helps"] * 2
+            assert list(chart.data["low"]) == [-0.04, -0.04]
+        else:
+            assert set(chart.data["run_id"]) <= set(chart.run_ids), name
+            assert chart.run_ids, name
+    # both runs of a pair are behind its difference
+    chart = figures.paired_differences(finals[finals["grid"] == "net"], "test_error", panel="learning_rate")
+    assert len(chart.run_ids) == 18
+    assert not chart.data["difference"].isna().any()
+
+
+def test_the_texts_of_a_figure_stay_texts(finals):
+    assert ">mean and 95 % interval (3 seeds)</text>" in figures.svg(figures.final_values(finals, "test_error").figure)
 
 
 def test_a_figure_is_deterministic_and_has_the_colours_of_its_page(finals):
-    text, again = (figures.show(figures.final_values(finals, "test_error", hue="learning_rate"), "x") for _ in range(2))
+    text, again = (
+        figures.svg(figures.final_values(finals, "test_error", hue="learning_rate").figure) for _ in range(2)
+    )
     assert text == again
     assert "var(--ink,#1c2128)" in text
     assert f": {colours.LIGHT['ink']}" not in text
@@ -132,22 +153,22 @@ def test_what_cannot_be_drawn_is_said(frame):
         figures.claims_forest([CLAIM | {"estimate": None, "interval": None}]),
     ]
     assert results == [None] * len(results)
-    assert "No run at this scale" in figures.show(None, "a figure")
 
 
 def test_legends_count_seeds_and_name_units(curves, finals):
-    figure = figures.training_curves(curves, dash="learning_rate")
+    figure = figures.training_curves(curves, dash="learning_rate").figure
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[:3] == ["weight decay 0 (3 seeds)", "weight decay 0.1 (3 seeds)", "weight decay 0.3 (3 seeds)"]
     assert figure.axes[0].get_ylabel() == "test error (fraction)"
     uneven = finals[(finals["weight_decay"] > 0) | (finals["seed"] == 0)]
-    texts = [t.get_text() for t in figures.final_values(uneven, "test_error").legends[0].get_texts()]
+    texts = [t.get_text() for t in figures.final_values(uneven, "test_error").figure.legends[0].get_texts()]
     assert texts == ["mean and 95 % interval (1 to 3 seeds)"]
 
 
 def test_a_diverged_run_ends_with_a_cross_and_leaves_the_mean(curves):
     short = curves[(curves["run_id"] != "large-0-2") | (curves["step"] <= 4)]
-    figure = figures.training_curves(short[(short["learning_rate"] == "large") & (short["metric"] == "test_error")])
+    part = short[(short["learning_rate"] == "large") & (short["metric"] == "test_error")]
+    figure = figures.training_curves(part).figure
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "X"]
     assert [list(line.get_xdata()) for line in crosses] == [[4]]
     mean = next(
@@ -157,7 +178,7 @@ def test_a_diverged_run_ends_with_a_cross_and_leaves_the_mean(curves):
 
 
 def test_the_best_cell_is_framed(finals):
-    figure = figures.grid_heatmap(finals[finals["grid"] == "net"], "test_error", rows="learning_rate")
+    figure = figures.grid_heatmap(finals[finals["grid"] == "net"], "test_error", rows="learning_rate").figure
     framed = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
     assert [(patch.get_x(), patch.get_y()) for patch in framed] == [(2 - 0.48, 0 - 0.48)]
     assert any("1 diverged" in text.get_text() for text in figure.axes[0].texts)
@@ -195,7 +216,7 @@ def test_interval_is_students():
 
 def test_long_curves_are_thinned(curves):
     long = pd.DataFrame({"run_id": "a", "seed": 0, "weight_decay": 0, "metric": "train_loss", "step": np.arange(5000)})
-    figure = figures.training_curves(long.assign(value=1.0, fraction=long["step"] / 5000))
+    figure = figures.training_curves(long.assign(value=1.0, fraction=long["step"] / 5000)).figure
     steps = figure.axes[0].lines[0].get_xdata()
     assert len(steps) <= figures.MOST_POINTS
     assert (steps[0], steps[-1]) == (0, 4999)

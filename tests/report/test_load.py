@@ -7,13 +7,15 @@ import pytest
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, write_json
 from decaylab.replication import expand, load_replication, replication_file
-from decaylab.report.load import claim_views, open_report
+from decaylab.report.claims import claim_views
+from decaylab.report.load import open_report
+from decaylab.workspace import Workspace
 
 
 @pytest.fixture
 def report(clone):
     root, layout = clone
-    return open_report("tiny_run", "smoke", layout.results, root, reports=layout.reports)
+    return open_report("tiny_run", Workspace(root, "smoke", layout))
 
 
 def test_runs_have_parameters_and_final_metrics(report):
@@ -41,7 +43,7 @@ def test_a_diverged_run_counts_as_a_guess(clone, inventor, tmp_path):
     layout = Layout(tmp_path)
     for spec, _, _ in expand(load_replication(replication_file(root, "tiny_run")), "smoke"):
         inventor[0](layout, spec, diverges=spec.seed == 1)
-    runs = open_report("tiny_run", "smoke", tmp_path, root).runs
+    runs = open_report("tiny_run", Workspace(root, "smoke", layout)).runs
     assert (runs.loc[runs["seed"] == 1, "test_error"] - 0.9).abs().max() < 1e-9
     assert runs.loc[runs["seed"] == 0, "test_error"].max() < 0.5
     assert set(runs.loc[runs["diverged"] == 1, "seed"]) == {1}
@@ -63,12 +65,13 @@ def test_arms_say_what_is_missing(report):
 def test_arms_name_only_values_that_are_run():
     """The factorial leaves out a decay at laptop scale, by `only`, which its axis still has."""
     root = Path(__file__).parents[2]
-    varied = open_report("gpt2_ablation", "laptop", str(root / "no-results"), str(root)).arms["varied"].iloc[-1]
+    workspace = Workspace(root, "laptop", Layout(root / "no-results"))
+    varied = open_report("gpt2_ablation", workspace).arms["varied"].iloc[-1]
     assert "weight_decay: 0, 0.01, 0.1, 0.3, 1;" in varied
 
 
 def test_without_results_everything_is_empty_but_there(clone, tmp_path):
-    report = open_report("tiny_never", "smoke", tmp_path / "none", clone[0])
+    report = open_report("tiny_never", Workspace(clone[0], "smoke", Layout(tmp_path / "none")))
     assert report.runs.empty
     assert report.curves("train_loss").empty
     assert report.arms["finished"].sum() == 0
@@ -81,7 +84,7 @@ def test_claims_come_from_here_then_from_evidence(clone):
 
     def views(name):
         rep = load_replication(replication_file(root, name))
-        return {view["claim"]: view for view in claim_views(rep, "smoke", layout, root)}
+        return {view["claim"]: view for view in claim_views(rep, Workspace(root, "smoke", layout))}
 
     here = views("tiny_run")["decay-helps"]
     assert (here["verdict"], here["origin"], here["n"]) == ("reproduced", None, 3)
@@ -103,18 +106,21 @@ def test_a_claim_edited_after_its_verdict_is_marked(clone, tmp_path):
     file = replication_file(copy, "tiny_run")
     file.write_text(file.read_text(encoding="utf-8").replace("decay of 0.1", "decay of 0.1 (edited)").replace(
         "Decay of 0.1 lowers", "Decay of a tenth lowers"), encoding="utf-8")  # fmt: skip
-    marks = {view["claim"]: view["text_changed"] for view in claim_views(load_replication(file), "smoke", layout, copy)}
+    marks = {
+        view["claim"]: view["text_changed"]
+        for view in claim_views(load_replication(file), Workspace(copy, "smoke", layout))
+    }
     assert marks == {"decay-helps": True, "decay-hurts": False, "only-on-paper": False}
 
 
 def test_wrong_input_is_one_line(clone, tmp_path):
-    root, layout = clone
-    with pytest.raises(InputError, match="scale 'huge': expected one of smoke, laptop, gpu, paper"):
-        open_report("tiny_run", "huge", layout.results, root)
+    root, _ = clone
+    with pytest.raises(InputError, match=r"workspace: expected what Workspace\.to_json writes, got huge"):
+        open_report("tiny_run", "huge")
     broken = Layout(tmp_path)
     write_json(broken.verdicts("smoke", "tiny_run"), {"claims": "none"})
     with pytest.raises(InputError, match=r"tiny_run\.json: expected a JSON object with a list `claims`"):
-        claim_views(load_replication(replication_file(root, "tiny_run")), "smoke", broken, root)
+        claim_views(load_replication(replication_file(root, "tiny_run")), Workspace(root, "smoke", broken))
 
 
 def test_numbers_agree_with_the_files(report, clone):

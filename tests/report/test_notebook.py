@@ -11,17 +11,19 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from decaylab.errors import InputError
 from decaylab.files import Layout
+from decaylab.replication import list_replications
 from decaylab.report import notebook
+from decaylab.report.sections import compose
+from decaylab.workspace import Workspace
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-HEADLINES = ["bf16_divergence", "gpt2_ablation", "lm_bias_variance", "loss_stabilization"]
 
 
-def run_cells(path: Path, **parameters: str) -> list[str]:
-    """The value of each code cell's last expression, run in this process: no kernel to wait for."""
-    namespace: dict = {}
-    shown = []
-    for cell in nbformat.read(path, as_version=4).cells:
+def run_cells(path: Path, workspace: Workspace) -> list[str]:
+    """What each code cell shows on a page, run in this process: no kernel to wait for."""
+    shown: list = []
+    namespace: dict = {"display": shown.append}
+    for cell in compose(nbformat.read(path, as_version=4), path.name).cells:
         if cell.cell_type != "code":
             continue
         tree = ast.parse(cell.source)
@@ -30,12 +32,12 @@ def run_cells(path: Path, **parameters: str) -> list[str]:
         if last is not None:
             shown.append(eval(compile(ast.Expression(last.value), path.name, "eval"), namespace))
         elif "parameters" in cell.metadata.get("tags", []):
-            namespace |= parameters
-    return shown
+            namespace[notebook.PARAMETER] = workspace.to_json()
+    return [getattr(item, "html", item) for item in shown if item is not None]
 
 
-def test_the_headline_replications_have_notebooks():
-    assert {path.stem for path in NOTEBOOKS} >= set(HEADLINES)
+def test_every_replication_has_a_notebook():
+    assert {path.stem for path in NOTEBOOKS} == set(list_replications(NOTEBOOKS[0].parents[1]))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -53,9 +55,9 @@ class TestCommitted:
 
     def test_takes_what_render_passes(self, path):
         parameters = papermill.inspect_notebook(str(path))
-        assert tuple(parameters) == notebook.PARAMETERS
-        assert {item["inferred_type_name"] for item in parameters.values()} == {"str"}
-        assert parameters["replication"]["default"] == f'"{path.stem}"'
+        assert {name: item["default"] for name, item in parameters.items()} == {notebook.PARAMETER: '""'}
+        opened = f'report = open_report("{path.stem}", {notebook.PARAMETER})'
+        assert opened in path.read_text(encoding="utf-8").replace('\\"', '"')
 
     def test_does_not_import_torch(self, path):
         assert "torch" not in "".join(
@@ -67,7 +69,7 @@ class TestCommitted:
         root, _ = repository
         if skip is not None:
             inventor[1](root, Layout(tmp_path), path.stem, "smoke", skip)
-        shown = run_cells(path, scale="smoke", results=str(tmp_path), root=str(root))
+        shown = run_cells(path, Workspace(root, "smoke", Layout(tmp_path, tmp_path / "reports")))
         assert len(shown) > 5
         missing = sum("No run at this scale" in text for text in shown)
         assert missing == 0 if skip == 0 else True
@@ -80,9 +82,14 @@ def small(clone, tmp_path):
     """A notebook that takes the parameters and shows one of each kind of output."""
     cells = [
         new_markdown_cell("# Title\n\nSome *text*, and a table:\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
-        new_code_cell("\n".join(f'{name} = ""  # type: str' for name in notebook.PARAMETERS)),
-        new_code_cell('from decaylab.report.html import Html\nprint("a < b")\nHtml(f"<p>{scale} {replication}</p>")'),
-        new_code_cell("import os\nassert os.path.samefile(os.getcwd(), root)\n1 + 1"),
+        new_code_cell(f'{notebook.PARAMETER} = ""  # type: str'),
+        new_code_cell('from decaylab.report import open_report\nreport = open_report("tiny_run", workspace)'),
+        new_code_cell(
+            'from decaylab.report import figures\nprint("a < b")\nruns = report.select(learning_rate=0.1)\n'
+            'report.show(figures.final_values(runs, "test_error"), "Test error <at the end>.")'
+        ),
+        new_code_cell("import os\nassert os.path.samefile(os.getcwd(), report.workspace.root)\n1 + 1"),
+        new_markdown_cell("The last word."),
     ]
     cells[1].metadata["tags"] = ["parameters"]
     path = tmp_path / "small.ipynb"
@@ -92,9 +99,7 @@ def small(clone, tmp_path):
 
 
 def test_unknown_parameters_are_refused(small, tmp_path):
-    with pytest.raises(
-        InputError, match=r"small\.ipynb: parameter scael: unknown; its parameters cell has replication, "
-    ):
+    with pytest.raises(InputError, match=r"small\.ipynb: parameter scael: unknown; its parameters cell has workspace"):
         notebook.execute(small, tmp_path / "out.ipynb", {"scael": "smoke"}, tmp_path)
     assert not (tmp_path / "out.ipynb").exists()
     with pytest.raises(InputError, match=r"none\.ipynb: no such notebook"):
@@ -105,10 +110,9 @@ def test_unknown_parameters_are_refused(small, tmp_path):
 def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
     root, layout = clone
     layout = Layout(layout.results, tmp_path / "reports")
-    path = notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+    path = notebook.render("tiny_run", Workspace(root, "smoke", layout), notebook=small)
     text = path.read_text(encoding="utf-8")
     assert path == tmp_path / "reports/smoke/tiny_run.html"
-    assert "<p>smoke tiny_run</p>" in text
     assert "a &lt; b" in text
     assert text.count("<h1>") == 1
     assert "<h1>Tiny run</h1>" in text
@@ -116,7 +120,7 @@ def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
     assert '<details class="code">' in text
     assert str(root) not in text
     assert (root / "logs/notebooks/smoke/tiny_run.ipynb").exists()
-    again = notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+    again = notebook.render("tiny_run", Workspace(root, "smoke", layout), notebook=small)
     assert again.read_text(encoding="utf-8") == text
 
 
@@ -128,7 +132,7 @@ def test_a_failing_cell_leaves_the_notebook_to_read_and_no_page(small, clone, tm
     nbformat.write(broken, small)
     layout = Layout(layout.results, tmp_path / "reports")
     with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
-        notebook.render("tiny_run", "smoke", layout, root, notebook=small)
+        notebook.render("tiny_run", Workspace(root, "smoke", layout), notebook=small)
     assert not layout.report("smoke", "tiny_run").exists()
     assert "ZeroDivisionError" in (root / "logs/notebooks/smoke/tiny_run.ipynb").read_text(encoding="utf-8")
 

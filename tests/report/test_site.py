@@ -7,6 +7,7 @@ import pytest
 
 from decaylab.replication import replication_file
 from decaylab.report.site import build_site
+from decaylab.workspace import Workspace
 
 # attributes whose value a browser fetches by itself, as opposed to a link that a reader may follow
 LOADS = {"src", "srcset", "poster", "data", "background", "action", "formaction"}
@@ -63,8 +64,8 @@ def site(clone):
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text("<!DOCTYPE html><title>x</title><p id=claim-decay-helps><p id=claim-decay-hurts>"
                       "<p id=claim-only-on-paper>", encoding="utf-8")  # fmt: skip
-    index = build_site("smoke", layout, root)
-    return {path.resolve(): Page(path.resolve()) for path in [index, report, *index.parent.glob("runs/*.html")]}
+    index = build_site(Workspace(root, "smoke", layout))
+    return {path.resolve(): Page(path.resolve()) for path in [index, report, *index.parent.glob("*/*.html")]}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def index(site, clone):
 
 
 def test_pages_are_offline_and_their_links_lead_somewhere(site):
-    assert len(site) == 2 + 18
+    assert len(site) == 2 + 18 + 3
     for page in site.values():
         check_offline(page)
         check_links(page, site)
@@ -96,7 +97,7 @@ def test_a_row_has_what_a_reader_needs(index):
     text = row(index, "tiny_run-claim-decay-helps")
     expected = ["15 -&gt; 10 %", "test error (fraction)", "reproduced", "smoke", "01234567", "norm falls"]
     expected += ["at the small learning rate", "differs from the source", "tiny_run.html#claim-decay-helps"]
-    for part in [*expected, "replication.yaml#L"]:
+    for part in [*expected, "yaml/tiny_run.html#L"]:
         assert part in text, part
     assert re.search(r"\u2212\d\.\d+ \[\u2212\d\.\d+, \u2212\d\.\d+\]", text)
     assert "committed evidence" in row(index, "tiny_evidence-claim-decay-helps")
@@ -120,7 +121,7 @@ def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path):
     verdicts["claims"][0]["registered_before_runs"] = False
     try:
         write_json(layout.verdicts("smoke", "tiny_run"), verdicts)
-        page = Page(build_site("smoke", other, root))
+        page = Page(build_site(Workspace(root, "smoke", other)))
     finally:
         write_json(layout.verdicts("smoke", "tiny_run"), old)
     assert "Not registered before its runs" in row(page, "tiny_run-claim-decay-helps")
@@ -145,5 +146,5 @@ def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
 def test_an_empty_clone_of_results_still_has_an_index(clone, tmp_path):
     from decaylab.files import Layout
 
-    page = Page(build_site("laptop", Layout(tmp_path / "results", tmp_path / "reports"), clone[0]))
+    page = Page(build_site(Workspace(clone[0], "laptop", Layout(tmp_path / "results", tmp_path / "reports"))))
     assert "2 of 9 claims judged" in page.text

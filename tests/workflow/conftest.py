@@ -74,6 +74,10 @@ elif command == "evidence":
 """
 
 
+VERBS = {"Judging": "judge", "Rendering": "render", "Adding": "add", "Restoring": "restore"}
+"""first word of a rule's message: the job"""
+
+
 @dataclass
 class Clone:
     path: Path
@@ -110,12 +114,13 @@ class Clone:
         return self.calls()
 
     def planned(self, *words: str) -> list[str]:
-        """Rules that a dry run would execute, without those that only collect files."""
+        """Jobs that a dry run would execute, such as `judge with_vgg`, without those that only collect files."""
         done = self.snakemake("--dry-run", "--cores", "2", *words)
         assert done.returncode == 0, done.stderr
-        found = re.findall(
-            r"^((?:data|train|judge|render|show|restore)_\S+|index) +\d+$", done.stdout + done.stderr, re.M
-        )
+        printed = done.stdout + done.stderr
+        found = re.findall(r"^((?:data|train)_\S+|index) +\d+$", printed, re.M)
+        for verb, what in re.findall(rf"^Job \d+: ({'|'.join(VERBS)}) (.+)$", printed, re.M):
+            found.append(f"{VERBS[verb]} {what}")
         return sorted(set(found))
 
     def fake(self, sleep: float = 0) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from decaylab.replication import list_replications
+from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import SCALES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,16 +46,14 @@ def test_there_is_one_target_for_each_replication(start):
     done = snakemake(*start, "--list-target-rules")
     assert done.returncode == 0, done.stderr
     rules = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
-    generated = re.compile(r"(train|data|judge|render|show|restore)_")
     folders = {path.parent.name for path in (ROOT / "replications").glob("*/replication.yaml")}
     assert folders == set(list_replications(ROOT))
-    assert {name for name in rules if not generated.match(name)} - {
-        "all",
-        "default",
-        "data",
-        "index",
-        "evidence",
-    } == folders
+    assert {name for name in rules if not re.match("(train|data)_", name)} - RESERVED == folders
+
+
+def test_no_replication_can_take_the_name_of_a_rule():
+    rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")])
+    assert set(re.findall(r"^rule (\w+):", rules, re.M)) | {"all"} == RESERVED
 
 
 @pytest.mark.slow
@@ -63,7 +62,7 @@ def test_every_scale_can_be_planned(config):
     done = snakemake("-n", "--forceall", "--cores", "2", "--config", *config, "replications=all")
     assert done.returncode == 0, done.stderr
     for name in list_replications(ROOT):
-        assert re.search(rf"^judge_{name} +1$", done.stdout + done.stderr, re.M)
+        assert re.search(rf"^Job \d+: Judging {name}$", done.stdout + done.stderr, re.M)
 
 
 @pytest.mark.parametrize(

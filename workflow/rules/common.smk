@@ -6,15 +6,11 @@ from snakemake.utils import validate
 
 from decaylab import fingerprint
 from decaylab.errors import InputError
-from decaylab.workspace import find_root
-from decaylab.workflow import (
-    Plan,
-    Untracked,
-    clear_stale_lock,
-    explain_config,
-    find_programs,
-    stop,
-)
+from decaylab.workspace import SCALES, find_root
+from decaylab.workflow.lock import clear_stale_lock
+from decaylab.workflow.machine import find_programs
+from decaylab.workflow.messages import explain_config, stop
+from decaylab.workflow.plan import Plan, Untracked, any_of
 
 try:
     validate(config, schema="../schemas/config.schema.yaml")
@@ -29,6 +25,32 @@ except InputError as error:
 find_programs()
 if clear_stale_lock():
     print(
-        "decaylab: the last snakemake was killed; its lock is removed, finished runs are kept",
+        "decaylab: removed the lock of a snakemake that was killed; finished runs are kept",
         file=sys.stderr,
     )
+
+
+wildcard_constraints:
+    name=any_of(PLAN.replications),
+    filed=any_of(PLAN.evidence),
+    filed_scale=any_of(SCALES),
+
+
+def results_of(wildcards):
+    """Summaries and metrics of all runs of a replication."""
+    return PLAN.results(wildcards.name)
+
+
+def claims_of(wildcards):
+    """Digest of a replication's claims and of the runs that they read."""
+    return PLAN.claims(wildcards.name)
+
+
+def texts_of(wildcards):
+    """Digest of all files of a replication."""
+    return PLAN.texts(wildcards.name)
+
+
+def filed_files(wildcards):
+    """Both files of one piece of evidence, for every replication that has it."""
+    return PLAN.filed_files(wildcards.filed)

@@ -1,64 +1,64 @@
 # Executes the notebooks and builds the site.
 
+
+rule render:
+    """The report of one replication."""
+    input:
+        notebook="notebooks/{name}.ipynb",
+        results=results_of,
+        verdicts=PLAN.layout.verdicts(PLAN.scale, "{name}"),
+    output:
+        html=report(
+            PLAN.layout.report(PLAN.scale, "{name}"),
+            caption="../report/replication.rst",
+            category="Replications",
+            labels={"replication": "{name}", "scale": PLAN.scale},
+        ),
+    log:
+        f"logs/render/{PLAN.scale}/{{name}}.log",
+    priority: 1000000
+    conda:
+        "../envs/decaylab.yaml"
+    params:
+        code=fingerprint.package_digest("analysis", "report"),
+        texts=texts_of,
+        options=PLAN.options("reports"),
+    message:
+        "Rendering {wildcards.name}"
+    shell:
+        "decaylab render {wildcards.name} {params.options} > {log} 2>&1"
+
+
+rule show:
+    """The index, after one replication ran without the others."""
+    input:
+        html=PLAN.layout.report(PLAN.scale, "{name}"),
+        verdicts=PLAN.layout.verdicts(PLAN.scale, "{name}"),
+    output:
+        # the index itself is the output of rule `index`
+        done=touch(PLAN.layout.shown(PLAN.scale, "{name}")),
+    log:
+        f"logs/show/{PLAN.scale}/{{name}}.log",
+    localrule: True
+    conda:
+        "../envs/decaylab.yaml"
+    params:
+        options=PLAN.options("reports"),
+    message:
+        "Adding {wildcards.name} to the index"
+    shell:
+        "decaylab site {params.options} > {log} 2>&1"
+
+
+# a target on the command line cannot have wildcards
 for name in PLAN.replications:
-
-    rule:
-        name:
-            f"render_{name}"
-        input:
-            notebook=f"notebooks/{name}.ipynb",
-            results=PLAN.results(name),
-            verdicts=PLAN.layout.verdicts(PLAN.scale, name),
-        output:
-            html=report(
-                PLAN.layout.report(PLAN.scale, name),
-                caption="../report/replication.rst",
-                category="Replications",
-                labels={"replication": name, "scale": PLAN.scale},
-            ),
-        log:
-            f"logs/render/{PLAN.scale}/{name}.log",
-        priority: 1000000
-        retries: 1  # kernels that start at the same moment may pick the same port
-        conda:
-            "../envs/decaylab.yaml"
-        params:
-            code=fingerprint.package_digest("analysis", "report"),
-            texts=PLAN.texts(name),
-            options=PLAN.options("reports"),
-            name=name,
-        message:
-            f"Rendering {name}"
-        shell:
-            "decaylab render {params.name} {params.options} > {log} 2>&1"
-
-    rule:
-        name:
-            f"show_{name}"
-        input:
-            html=PLAN.layout.report(PLAN.scale, name),
-            verdicts=PLAN.layout.verdicts(PLAN.scale, name),
-        output:
-            # one replication may be run without the others, so the index is no output of this rule
-            done=touch(PLAN.layout.reports / PLAN.scale / ".shown" / name),
-        log:
-            f"logs/show/{PLAN.scale}/{name}.log",
-        localrule: True
-        conda:
-            "../envs/decaylab.yaml"
-        params:
-            options=PLAN.options("reports"),
-        message:
-            f"Putting {name} into the index"
-        shell:
-            "decaylab site {params.options} > {log} 2>&1"
 
     rule:
         name:
             name
         input:
             html=PLAN.layout.report(PLAN.scale, name),
-            shown=PLAN.layout.reports / PLAN.scale / ".shown" / name,
+            shown=PLAN.layout.shown(PLAN.scale, name),
         localrule: True
         message:
             "Ready: {input.html}"

@@ -1,37 +1,33 @@
-# One rule for each batch of runs that share a process; see decaylab.workflow.partition.
+# One rule for each job: runs that share a process. See decaylab.workflow.jobs.partition.
 
-for batch in PLAN.batches:
+for job in PLAN.jobs:
 
     rule:
         name:
-            batch.name
+            job.name
         input:
-            data=[PLAN.meta(key) for key in batch.data],
-            snapshots=[PLAN.layout.snapshot(*parent) for parent in batch.parents],
+            data=[PLAN.meta(key) for key in job.data],
+            snapshots=[PLAN.layout.snapshot(*parent) for parent in job.parents],
         output:
-            summaries=[PLAN.layout.summary(run_id) for run_id in batch.run_ids],
-            metrics=[PLAN.layout.metrics(run_id) for run_id in batch.run_ids],
-            snapshots=[
-                PLAN.layout.snapshot(run.run_id, step)
-                for run in batch.runs
-                for step in run.spec.snapshots
-            ],
+            summaries=[PLAN.layout.summary(run_id) for run_id in job.run_ids],
+            metrics=[PLAN.layout.metrics(run_id) for run_id in job.run_ids],
+            snapshots=[PLAN.layout.snapshot(*kept) for kept in job.snapshots],
         log:
-            f"logs/train/{batch.name}.log",
+            f"logs/train/{job.name}.log",
         benchmark:
-            f"benchmarks/out/{batch.name}.tsv"
-        priority: PLAN.priorities[batch.name]
+            f"benchmarks/out/{job.name}.tsv"
+        priority: PLAN.priorities[job.name]
         conda:
             "../envs/decaylab.yaml"
         threads: config["threads"]
         resources:
             gpu=PLAN.gpu,
         params:
-            # what decides the numbers; everything else may change without training again
-            code=batch.code,
-            runs=Untracked(*batch.run_ids),
+            # only a change of the code trains again
+            code=job.code,
+            runs=Untracked(*job.run_ids),
             options=PLAN.options("device", "together"),
         message:
-            f"Training {len(batch.runs)} x {batch.runs[0].spec.model.kind}"
+            f"Training {len(job.runs)} x {job.kind}"
         shell:
             "decaylab train {params.runs} {params.options} --threads {threads} > {log} 2>&1"

@@ -155,9 +155,7 @@ class RunIndex:
             parts = [(test.arm, 1.0, test.metric)]
             if test.minus is not None:
                 parts.append((test.minus, -1.0, test.metric))
-        terms = [
-            ArmTerm(self.arm(arm | over, where, test.slope_over), weight, metric) for arm, weight, metric in parts
-        ]
+        terms = [ArmTerm(self.arm(arm | over, where, test.slope_over), weight, metric) for arm, weight, metric in parts]
         if not common_seeds(terms):
             raise InputError(f"{where}: its arms share no seed at {self.scale} scale")
         if test.slope_over:

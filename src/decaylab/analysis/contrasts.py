@@ -11,7 +11,7 @@ from decaylab.analysis import statistics
 from decaylab.analysis.arms import BEST, Arm, ArmTerm, Key, Seed, abscissae
 from decaylab.analysis.metrics import evaluate
 from decaylab.analysis.results import Results
-from decaylab.analysis.verdict import Choice
+from decaylab.analysis.verdict import ChosenSetting
 from decaylab.replication import Metric, Test
 
 
@@ -22,14 +22,14 @@ class Contrast:
     value: float | None
     """None if a run has no such number"""
     run_ids: list[str] = field(default_factory=list)
-    chosen: list[Choice] = field(default_factory=list)
+    chosen: list[ChosenSetting] = field(default_factory=list)
 
 
 def contrast(test: Test, terms: list[ArmTerm], seed: Seed, results: Results, where: str) -> Contrast:
     """The weighted sum of a test's terms for one seed, minus its reference. Raises InputError from the metric."""
     total: float | None = -test.reference
     run_ids: list[str] = []
-    chosen: list[Choice] = []
+    chosen: list[ChosenSetting] = []
     skip = 1 if test.slope_over else 0  # the slope's axis comes first, then those of the best values
     for term in terms:
         points: list[float | None] = []
@@ -43,7 +43,7 @@ def contrast(test: Test, terms: list[ArmTerm], seed: Seed, results: Results, whe
             points.append(evaluate(results.runs[run_id], term.metric, where))
             if best := dict(zip(term.arm.axes[skip:], key[skip:], strict=True)):
                 at = {test.slope_over: value[0]} if test.slope_over else {}
-                chosen.append(Choice(arm=term.arm.selector | at, seed=seed, values=best))
+                chosen.append(ChosenSetting(arm=term.arm.selector | at, seed=seed, values=best))
         if None in points:
             total = None
         elif total is not None:

@@ -34,7 +34,7 @@ class SeedValue(BaseModel):
     runs: list[str]
 
 
-class Choice(BaseModel):
+class ChosenSetting(BaseModel):
     """The setting that `best` stands for in one arm and seed."""
 
     arm: dict[str, Scalar]
@@ -59,7 +59,7 @@ class TestResult(BaseModel):
     kind: str = "mean"
     """`mean` of seeds, or a proportion of them"""
     seeds: list[SeedValue] = []
-    chosen: list[Choice] = []
+    chosen: list[ChosenSetting] = []
 
 
 class Judged(BaseModel):

@@ -6,6 +6,7 @@ Everything is inline: a page needs no network, no script library and no second f
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -17,11 +18,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
 DASH = "\u2013"
-VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
 
 
 class Html(str):
@@ -167,6 +168,11 @@ def note(text: str) -> Html:
 def link(text: str, target: str) -> Html:
     """A link; both are escaped."""
     return Html(f'<a href="{escape(target)}">{escape(text)}</a>')
+
+
+def relative(path: Path, folder: Path) -> str:
+    """`path` as a link from a page in `folder`."""
+    return Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
 
 
 def join(parts: Iterable[str]) -> Html:

@@ -1,35 +1,35 @@
-"""What a page needs of one replication: its runs as tables, its claims with verdicts, its evidence."""
+"""One replication as a notebook sees it: runs and curves as tables, claims with verdicts, figures to show."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from decaylab.analysis.filed import Origin, load_evidence, read_origin
 from decaylab.analysis.metrics import chance_level
 from decaylab.analysis.results import Results, load_runs
-from decaylab.errors import InputError
-from decaylab.files import Layout, read_json
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.replication import (
     Replication,
     ScaleOverride,
     claim_lines,
     expand,
     grids_at,
+    line_of,
     load_replication,
     replication_file,
 )
-from decaylab.report.html import Html, duration, link, number, scale_text
-from decaylab.sources import BUILTIN, choose
+from decaylab.report.claims import claim_views, read_evidence
+from decaylab.report.html import Html, duration, number
+from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
-from decaylab.workspace import SCALES, Scale
+from decaylab.workspace import Scale, Workspace
+
+if TYPE_CHECKING:
+    from decaylab.report.figures import Chart
 
 # columns that every run has where no axis of that name says something else
 SPEC_COLUMNS = {
@@ -52,10 +52,28 @@ class Report:
     """One replication at one scale. Everything is read from disk when first asked for; nothing is computed anew."""
 
     replication: Replication
-    scale: Scale
-    layout: Layout
-    root: Path
+    workspace: Workspace
     results: Results
+    _named: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.replication.name
+
+    @property
+    def scale(self) -> Scale:
+        return self.workspace.scale
+
+    def show(self, chart: Chart | None, caption: str) -> Figure | Html:
+        """A figure with its caption, the experiment behind it and its data as a CSV file beside the report."""
+        return show(self, chart, caption)
+
+    def figure_name(self, kind: str, caption: str) -> str:
+        """A name of its own for each figure: its kind, numbered from the second one on. A cell may run again."""
+        if (kind, caption) not in self._named:
+            count = 1 + sum(known == kind for known, _ in self._named)
+            self._named[kind, caption] = kind if count == 1 else f"{kind}-{count}"
+        return self._named[kind, caption]
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -200,213 +218,64 @@ class Report:
             )
         return pd.DataFrame(rows)
 
+    def grids_of(self, run_ids: Iterable[str]) -> list[str]:
+        """Grids at this scale that have any of these runs."""
+        wanted = set(run_ids)
+        found = {parameters["grid"] for spec, parameters in self.results.planned if spec.run_id in wanted}
+        return [name for name in self.grids if name in found]
+
+    @cached_property
+    def grid_lines(self) -> dict[str, int]:
+        """Line of each grid in replication.yaml."""
+        path = replication_file(self.workspace.root, self.name)
+        return {
+            name: line_of(
+                path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name)
+            )
+            for name in self.grids
+        }
+
+    @cached_property
+    def claim_lines(self) -> dict[str, int]:
+        """Line of each claim in replication.yaml."""
+        return claim_lines(replication_file(self.workspace.root, self.name))
+
+    @property
+    def yaml_page(self) -> str:
+        """The page that shows replication.yaml with line numbers, from a page of this scale."""
+        return f"yaml/{self.name}.html"
+
     @property
     def note(self) -> str:
         """What this scale makes smaller, in the replication's words."""
         return self.replication.scales.get(self.scale, ScaleOverride()).note
 
     @cached_property
-    def verdicts(self) -> dict[str, Any] | None:
+    def verdicts(self) -> VerdictFile | None:
         """The verdict file of this replication at this scale, or None if it was not judged."""
-        return read_verdicts(self.layout.verdicts(self.scale, self.replication.name))
+        return VerdictFile.read(self.workspace.layout.verdicts(self.scale, self.name))
 
     @cached_property
     def evidence(self) -> list[dict[str, Any]]:
         """Committed evidence of earlier runs, the largest scale first."""
-        return read_evidence(self.root, self.replication.name)
+        return read_evidence(self.workspace.root, self.name)
 
     @cached_property
     def claims(self) -> list[dict[str, Any]]:
-        return claim_views(self.replication, self.scale, self.layout, self.root)
+        """Every claim as pages show it, in the order of replication.yaml."""
+        return claim_views(self.replication, self.workspace)
 
 
-def open_report(
-    replication: str,
-    scale: str,
-    results: str | Path = "results",
-    root: str | Path = ".",
-    images: str = "",
-    text: str = "",
-    reports: str | Path = "reports",
-) -> Report:
+def open_report(replication: str, workspace: Workspace | str = "") -> Report:
     """Everything about one replication at one scale.
 
     Args:
-        images, text: the data source that the user chose in place of the replication's own; empty for its own.
+        workspace: a Workspace, or the text that `Workspace.to_json` writes; empty for this clone at laptop scale.
 
     Raises:
-        InputError: no such replication or scale, or broken result files.
+        InputError: no such replication, no workspace in the text, or broken result files.
     """
-    if scale not in SCALES:
-        raise InputError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
-    root = Path(root)
-    rep = load_replication(replication_file(root, replication))
-    choices = {kind: choose(kind, value) for kind, value in (("images", images), ("text", text)) if value}
-    layout = Layout(Path(results), Path(reports))
-    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, scale, choices)]
-    return Report(rep, scale, layout, root, load_runs(layout, planned))
-
-
-def read_verdicts(path: Path) -> dict[str, Any] | None:
-    """A verdict file, or None if there is none. Raises InputError if it is not one."""
-    if not path.exists():
-        return None
-    value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("claims"), list):
-        raise InputError(f"{path}: expected a JSON object with a list `claims`")
-    return value
-
-
-def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
-    """Evidence files of a replication, the largest scale first. Raises InputError."""
-    return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
-
-
-def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(evidence, the claim as judged there), the best first, for each file in which a claim has a verdict.
-
-    Best is the largest scale; then data that everybody has, as a reader's own runs will; then the most seeds.
-    """
-
-    def rank(pair: tuple[dict[str, Any], dict[str, Any]]) -> tuple[int, bool, int]:
-        file, judged = pair
-        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
-        return -SCALES.index(file["scale"]), own, -judged["n"]
-
-    pairs = ((file, item) for file in evidence for item in file["verdicts"]["claims"] if item["claim"] == claim)
-    return sorted((pair for pair in pairs if pair[1]["verdict"] != "not run"), key=rank)
-
-
-def claim_views(rep: Replication, scale: Scale, layout: Layout, root: Path) -> list[dict[str, Any]]:
-    """Every claim of a replication as pages show it.
-
-    A claim judged here has its verdict; else that of the best evidence, with `origin` naming the file; else `not run`.
-    `evidence` lists what all other evidence found, best first. Links are relative to the folder of the scale's reports.
-    """
-    here = layout.index(scale).parent
-    source = replication_file(root, rep.name)
-    lines = claim_lines(source)
-    judged = {
-        claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
-    }
-    shown = read_origin(layout)
-    # restored evidence is shown two folders below a reader's own runs, see Layout.filed
-    home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
-    # evidence does not stand beside itself
-    own = shown.filed.get(rep.name, {}).get("file") if shown else None
-    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != own]
-    views = []
-    for claim in rep.claims:
-        found = judged.get(claim.id)
-        origin = None
-        filed = judged_in(evidence, claim.id)
-        if (found is None or found["verdict"] == "not run") and filed:
-            (file, found), *filed = filed
-            origin = _shown_at(file, home, root, here)
-        view = {
-            "claim": claim.id,
-            "statement": claim.statement,
-            "locator": claim.locator,
-            "unit": claim.unit,
-            "source_value": claim.source_value.model_dump(),
-            "verdict": "not run",
-            "reason": "" if scale in claim.scales else f"judged at {', '.join(claim.scales)} only",
-            "estimate": None,
-            "interval": None,
-            "n": 0,
-            "difference_from_source": None,
-            "scale": None,
-            "direction": claim.tests[0].direction,
-            "smallest_effect": claim.tests[0].smallest_effect,
-            "registered_at": None,
-            "registered_before_runs": None,
-            "parts": [],
-            "also": [],
-            "run_ids": [],
-            "seconds": None,
-            "commits": [],
-            "hardware": None,
-        } | {key: value for key, value in (found or {}).items() if key not in ("statement", "locator")}
-        view |= {
-            "replication": rep.name,
-            "note": claim.note,
-            "line": lines[claim.id],
-            "text_changed": bool(found and found.get("claim_sha256") not in (None, claim.sha256())),
-            "here": bool(found) and origin is None,
-            "origin": origin,
-            "evidence": [
-                {key: item[key] for key in ("verdict", "estimate", "interval", "n")}
-                | {
-                    "label": f"{file['scale']}, {file['hardware']}, {sources_text(file['data'])}",
-                    "link": _shown_at(file, home, root, here),
-                }
-                for file, item in filed
-            ],
-            "yaml_link": f"{relative(source, here)}#L{lines[claim.id]}",
-            "report_link": f"{rep.name}.html#claim-{claim.id}",
-            "runs": [
-                {"id": run_id, "link": f"runs/{run_id}.html" if layout.summary(run_id).exists() else None}
-                for run_id in (found or {}).get("run_ids") or []
-            ],
-            "commit_text": _few(
-                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in _texts(found, "commits")]
-            ),
-            "hardware_text": _few([_hardware(item) for item in _texts(found, "hardware")]),
-        }
-        views.append(view)
-    return views
-
-
-def _shown_at(file: Mapping[str, Any], home: Layout, root: Path, here: Path) -> str:
-    """Where evidence can be read: its report if it is rendered, else the file itself."""
-    report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
-    return relative(report if report.exists() else root / file["file"], here)
-
-
-def sources_text(data: Iterable[Mapping[str, Any]]) -> str:
-    """Sources of some evidence's `data`, each once."""
-    return ", ".join(dict.fromkeys(item["source"] for item in data))
-
-
-def evidence_facts(origin: Origin, names: Iterable[str], root: Path, folder: Path) -> Html:
-    """Scale, hardware, data, runs, commit, day and files of restored evidence, for a page in `folder`."""
-    heads = {name: origin.filed[name] for name in names}
-    commits = sorted({commit for head in heads.values() for commit in head["commits"]})
-    runs, planned = (sum(head[key] for head in heads.values()) for key in ("runs", "runs_planned"))
-    facts = [
-        f"scale {scale_text(origin.scale)}",
-        *dict.fromkeys(head["hardware"] for head in heads.values()),
-        f"data {sources_text(item for head in heads.values() for item in head['data'])}",
-        f"{runs} of {planned} planned runs",
-        f"code of commit {', '.join(commits)}",
-        f"filed {', '.join(sorted({head['made_at'][:10] for head in heads.values()}))}",
-        *(["curves that no claim reads are thinned"] if any(head["thinned"] for head in heads.values()) else []),
-    ]
-    files = ", ".join(link(name, relative(root / head["file"], folder)) for name, head in heads.items())
-    return Html(f"{escape('; '.join(facts))}; filed as {files}.")
-
-
-def evidence_note(origin: Origin, names: Iterable[str], layout: Layout, root: Path, folder: Path) -> Html:
-    """The line that says of a page in `folder` that it shows evidence."""
-    facts = evidence_facts(origin, names, root, folder)
-    index = link("All evidence", relative(layout.reports.parent / "index.html", folder))
-    return Html(f'<p class="note">Shown from filed evidence; nothing was trained here: {facts} {index}.</p>')
-
-
-def relative(path: Path, folder: Path) -> str:
-    """`path` as a link from a page in `folder`."""
-    return Path(os.path.relpath(Path(path).resolve(), Path(folder).resolve())).as_posix()
-
-
-def _texts(found: Mapping[str, Any] | None, key: str) -> list[Any]:
-    value = (found or {}).get(key)
-    return [item for item in (value if isinstance(value, list) else [value]) if item]
-
-
-def _hardware(value: Any) -> str:
-    return str(value.get("name") or value.get("device")) if isinstance(value, Mapping) else str(value)
-
-
-def _few(texts: list[str]) -> str:
-    texts = list(dict.fromkeys(texts))
-    return ", ".join(texts[:2]) + (f" and {len(texts) - 2} more" if len(texts) > 2 else "")
+    workspace = Workspace.parse(workspace) if isinstance(workspace, str) else workspace
+    rep = load_replication(replication_file(workspace.root, replication))
+    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, workspace.scale, dict(workspace.choices))]
+    return Report(rep, workspace, load_runs(workspace.layout, planned))

@@ -4,69 +4,58 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from decaylab.analysis.filed import read_origin
+from decaylab.analysis.archive import read_origin
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
-from decaylab.files import Layout, atomic_path
+from decaylab.files import atomic_path
 from decaylab.replication import load_replication, replication_file
 from decaylab.report.html import TEMPLATES, icons, scale_text, style
-from decaylab.report.load import evidence_note, read_verdicts
-from decaylab.workspace import Scale
+from decaylab.report.output import PAGE
+from decaylab.report.provenance import evidence_note
+from decaylab.report.sections import GENERATED, compose
+from decaylab.report.site import write_yaml_page
+from decaylab.workspace import Scale, Workspace
 
 KERNEL = "python3"
 """the kernel of the environment itself; it needs no installation of its own"""
-PARAMETERS = ("replication", "scale", "results", "root", "images", "text", "reports")
+PARAMETER = "workspace"
+"""the only parameter of a notebook: text that Workspace.to_json writes"""
 KERNEL_ARGUMENTS = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
 """A figure is thousands of objects in cycles: looking for those that are garbage would take a fifth of a notebook."""
 START_TIMEOUT = 120
 """seconds; a kernel on a loaded machine is slow to come up"""
 
 
-def render(
-    name: str,
-    scale: Scale,
-    layout: Layout,
-    root: Path,
-    images: str | None = None,
-    text: str | None = None,
-    notebook: Path | None = None,
-) -> Path:
-    """Run notebooks/<name>.ipynb on the results at `scale` and write reports/<scale>/<name>.html.
+def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Path:
+    """Run notebooks/<name>.ipynb on the results of a workspace and write reports/<scale>/<name>.html.
 
-    The executed notebook is kept in logs/notebooks/<scale>/<name>.ipynb (below the evidence's name, if it is of
-    evidence), also where a cell failed.
+    The sections that all reports share are added to the notebook before it runs (`sections.compose`). The executed
+    notebook is kept in logs/notebooks/<scale>/<name>.ipynb (below the evidence's name if the results were restored
+    from evidence), also where a cell failed.
 
     Args:
-        images, text: data sources in place of the replication's own.
-        notebook: another notebook with the same parameters.
+        notebook: another notebook with the same parameter.
 
     Returns:
         the page's path.
 
     Raises:
-        InputError: there is no such notebook, or it does not take the parameters that it is given.
+        InputError: there is no such notebook, it lacks the parameter `workspace`, or it opens no report.
         papermill.PapermillExecutionError: a cell failed.
     """
-    root = Path(root).resolve()
+    root, scale, layout = workspace.root.resolve(), workspace.scale, workspace.layout
     source = notebook or root / "notebooks" / f"{name}.ipynb"
     rep = load_replication(replication_file(root, name))
-    parameters = {
-        "replication": name,
-        "scale": scale,
-        "results": str(layout.results.resolve()),
-        "root": str(root),
-        "images": images or "",
-        "text": text or "",
-        "reports": str(layout.reports.resolve()),
-    }
     origin = read_origin(layout)
     executed = root / "logs" / "notebooks" / (origin.name if origin else "") / scale / f"{name}.ipynb"
-    execute(source, executed, parameters, cwd=root)
-    verdicts = read_verdicts(layout.verdicts(scale, name))
+    execute(source, executed, {PARAMETER: workspace.to_json()}, cwd=root, change=compose)
+    verdicts = VerdictFile.read(layout.verdicts(scale, name))
     page = {
         "name": name,
         "title": rep.title,
@@ -77,14 +66,29 @@ def render(
         "icons": icons(),
     }
     path = layout.report(scale, name)
-    page["evidence_note"] = evidence_note(origin, [name], layout, root, path.parent) if origin else ""
+    page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
+    write_yaml_page(rep, workspace)
     with atomic_path(path) as temporary:
         temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
     return path
 
 
-def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path) -> None:
-    """Run a notebook with parameters. Raises InputError for parameters that it does not have, or has besides."""
+def execute(
+    source: Path,
+    executed: Path,
+    parameters: dict[str, Any],
+    cwd: Path,
+    change: Callable[[nbformat.NotebookNode, str], Any] | None = None,
+) -> None:
+    """Run a notebook with parameters and keep it as `executed`.
+
+    Args:
+        change: changes the notebook in place before it runs; gets its path for messages.
+
+    Raises:
+        InputError: the notebook does not exist, or lacks one of the parameters.
+        papermill.PapermillExecutionError: a cell failed.
+    """
     import papermill
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
@@ -110,10 +114,14 @@ def execute(source: Path, executed: Path, parameters: dict[str, Any], cwd: Path)
             raise InputError(
                 f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
             )
+    notebook = nbformat.read(source, as_version=4)
+    if change is not None:
+        change(notebook, str(source))
     executed.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, executed)
     with tempfile.TemporaryDirectory(prefix="decaylab-") as sockets:
         papermill.execute_notebook(
-            str(source),
+            str(executed),
             str(executed),
             parameters=parameters,
             kernel_name=KERNEL,
@@ -137,6 +145,9 @@ def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_anchor_links=True,
         embed_images=True,
+        config={
+            "NbConvertBase": {"display_data_priority": [PAGE, "text/html", "text/markdown", "image/png", "text/plain"]}
+        },
     )
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=exporter))
     # the exporter's own method would then parse the page and write it anew, for the sake of another template
@@ -150,6 +161,9 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.metadata.pop("papermill", None)
     hidden = {"parameters", "injected-parameters"}
     notebook.cells = [cell for cell in notebook.cells if not hidden & set(cell.metadata.get("tags", []))]
+    for cell in notebook.cells:
+        if GENERATED in cell.metadata.get("tags", []):
+            cell.source = ""  # the same on every page
     first = notebook.cells[0] if notebook.cells else None
     if first is not None and first.cell_type == "markdown" and first.source.startswith("# "):
         first.source = first.source.partition("\n")[2].strip()  # the page's header has the title
@@ -159,13 +173,13 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _facts(scale: Scale, verdicts: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(scale: Scale, verdicts: VerdictFile | None) -> list[tuple[str, str]]:
     facts = [("Scale", scale_text(scale))]
     if verdicts:
-        claims = verdicts["claims"]
-        facts.append(("Commit", (verdicts.get("commit") or "unknown").removesuffix("+dirty")[:12]))
-        hardware = sorted({name for claim in claims for name in claim.get("hardware") or []})
+        claims = verdicts.claims
+        facts.append(("Commit", (verdicts.commit or "unknown").removesuffix("+dirty")[:12]))
+        hardware = sorted({name for claim in claims for name in claim.hardware})
         facts.append(("Hardware", ", ".join(hardware) or "nothing has run"))
-        counts = verdicts["counts"]
+        counts = verdicts.counts
         facts.append(("Claims", ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"))
     return facts

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import read_origin
-from decaylab.analysis.judge import hardware_name
+from decaylab.analysis.archive import read_origin
 from decaylab.analysis.results import load_run
-from decaylab.files import Layout, atomic_path, git_commit
+from decaylab.analysis.verdict import VERDICTS, VerdictFile
+from decaylab.files import atomic_path, git_commit
 from decaylab.replication import (
     PlannedRun,
     Replication,
@@ -19,19 +19,16 @@ from decaylab.replication import (
     plan_runs,
     replication_file,
 )
-from decaylab.report.html import VERDICTS, duration, environment, icons, number, scalar, size, words
-from decaylab.report.load import claim_views, evidence_note, read_verdicts, relative
-from decaylab.sources import Choice
-from decaylab.workspace import Scale
+from decaylab.report.claims import claim_views
+from decaylab.report.html import duration, environment, icons, number, relative, scalar, size, words
+from decaylab.report.provenance import evidence_note
+from decaylab.workspace import Workspace
 
 
-def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, Choice] | None = None) -> Path:
+def build_site(workspace: Workspace) -> Path:
     """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
 
     The index lists all replications; where results were restored from evidence, those that it is of.
-
-    Args:
-        choices: data sources in place of the replications' own, as for `expand`.
 
     Returns:
         the path of index.html.
@@ -39,12 +36,12 @@ def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, C
     Raises:
         InputError: a verdict file, evidence or result is damaged.
     """
-    root = Path(root)
+    root, scale, layout = workspace.root, workspace.scale, workspace.layout
     origin = read_origin(layout)
     reps = [load_replication(replication_file(root, name)) for name in list_replications(root)]
     reps = [rep for rep in reps if origin is None or rep.name in origin.filed]
-    claims = {rep.name: claim_views(rep, scale, layout, root) for rep in reps}
-    planned = plan_runs(reps, scale, dict(choices or {}))
+    claims = {rep.name: claim_views(rep, workspace) for rep in reps}
+    planned = plan_runs(reps, scale, dict(workspace.choices))
     # verdicts may rest on runs with other data than chosen now
     shown = {run["id"] for views in claims.values() for view in views for run in view["runs"] if run["link"]}
     finished = [run_id for run_id in planned if layout.summary(run_id).exists()]
@@ -53,33 +50,34 @@ def build_site(scale: Scale, layout: Layout, root: Path, choices: Mapping[str, C
 
     def note(folder: Path) -> dict[str, Any]:
         names = [rep.name for rep in reps]
-        return {"evidence_note": evidence_note(origin, names, layout, root, folder) if origin else None}
+        return {"evidence_note": evidence_note(origin, names, workspace, folder) if origin else None}
 
     for run in runs:
-        page = run_page(run.summary, scale, layout, reps, claims, planned.get(run.run_id))
+        page = run_page(run.summary, workspace, reps, claims, planned.get(run.run_id))
         write_page(here / "runs" / f"{run.run_id}.html", "run.html.j2", page | note(here / "runs"))
-    page = index_page(scale, layout, root, reps, claims, runs)
+    for rep in reps:
+        write_yaml_page(rep, workspace)
+    page = index_page(workspace, reps, claims, runs)
     write_page(layout.index(scale), "index.html.j2", page | note(here))
     return layout.index(scale)
 
 
 def index_page(
-    scale: Scale,
-    layout: Layout,
-    root: Path,
+    workspace: Workspace,
     reps: list[Replication],
     claims: dict[str, list[dict[str, Any]]],
     runs: list[Any],
 ) -> dict[str, Any]:
     """What the index shows."""
+    scale, layout = workspace.scale, workspace.layout
     views = [view for rep in reps for view in claims[rep.name]]
     counts = Counter(view["verdict"] for view in views)
     filed = layout.reports / "evidence" / "index.html"
-    here = [read_verdicts(layout.verdicts(scale, rep.name)) for rep in reps]
+    here = [VerdictFile.read(layout.verdicts(scale, rep.name)) for rep in reps]
     return {
         "scale": scale,
-        "commit": git_commit(root),
-        "hardware": ", ".join(sorted({hardware_name(run.summary) for run in runs})),
+        "commit": git_commit(workspace.root),
+        "hardware": ", ".join(sorted({run.hardware_name for run in runs})),
         "runs": len(runs),
         "seconds": sum(run.summary["seconds"] for run in runs),
         "counts": {verdict: counts[verdict] for verdict in VERDICTS},
@@ -87,7 +85,7 @@ def index_page(
         "total": len(views),
         "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
-        "expected": sum(file["expected_false_verdicts"] for file in here if file),
+        "expected": sum(file.expected_false_verdicts for file in here if file),
         "replications": [
             {
                 "name": rep.name,
@@ -103,13 +101,13 @@ def index_page(
 
 def run_page(
     summary: Mapping[str, Any],
-    scale: Scale,
-    layout: Layout,
+    workspace: Workspace,
     reps: list[Replication],
     claims: dict[str, list[dict[str, Any]]],
     planned: PlannedRun | None,
 ) -> dict[str, Any]:
     """What a run's page shows: from its numbers up to the claims that rest on it and down to its files."""
+    scale, layout = workspace.scale, workspace.layout
     run_id = summary["run_id"]
     here = layout.index(scale).parent / "runs"
     uses = []
@@ -184,6 +182,14 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield from _flat(part, f"{prefix}{key}.{index}.")
         else:
             yield f"{prefix}{key}", item
+
+
+def write_yaml_page(rep: Replication, workspace: Workspace) -> Path:
+    """replication.yaml as a page with numbered lines, since no browser jumps to a line of a plain file."""
+    path = workspace.layout.index(workspace.scale).parent / "yaml" / f"{rep.name}.html"
+    lines = replication_file(workspace.root, rep.name).read_text(encoding="utf-8").splitlines()
+    write_page(path, "yaml.html.j2", {"name": rep.name, "title": rep.title, "scale": workspace.scale, "lines": lines})
+    return path
 
 
 def write_page(path: Path, template: str, page: Mapping[str, Any]) -> None:

@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 
-from decaylab.analysis import evidence
+from decaylab.analysis import filing, restoring
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.filed import build_filed_site, render_filed
-from decaylab.report.load import claim_views
+from decaylab.report.archive_pages import build_filed_site, render_filed
+from decaylab.report.claims import claim_views
 from decaylab.report.site import build_site
+from decaylab.workspace import Workspace
 
 FILED = "gpu-procedural-an-invented-processor"
 
@@ -26,13 +27,13 @@ def both(clone, inventor, tmp_path):
     inventor[1](root, layout, "tiny_run", "smoke")
     elsewhere = Layout(root / "elsewhere")
     inventor[1](root, elsewhere, "tiny_run", "gpu")
-    evidence.collect(rep, "gpu", elsewhere, root)
+    filing.collect(rep, Workspace(root, "gpu", elsewhere))
     return root, layout
 
 
 def views(root, layout, scale, name="tiny_run"):
     rep = load_replication(replication_file(root, name))
-    return {view["claim"]: view for view in claim_views(rep, scale, layout, root)}
+    return {view["claim"]: view for view in claim_views(rep, Workspace(root, scale, layout))}
 
 
 def test_evidence_stands_beside_what_ran_here(both):
@@ -51,14 +52,14 @@ def test_evidence_stands_beside_what_ran_here(both):
 
 def test_a_rendered_report_is_what_evidence_links_to(both):
     root, layout = both
-    evidence.restore(FILED, layout.filed(FILED), root)
+    restoring.restore(FILED, layout.filed(FILED), root)
     report = layout.filed(FILED).report("gpu", "tiny_run")
     report.parent.mkdir(parents=True)
     report.write_text("x")
     link = f"../evidence/{FILED}/gpu/tiny_run.html"
     assert views(root, layout, "smoke")["decay-helps"]["evidence"][0]["link"] == link
-    build_filed_site(layout, root)
-    text = build_site("smoke", layout, root).read_text(encoding="utf-8")
+    build_filed_site(Workspace(root, layout=layout))
+    text = build_site(Workspace(root, "smoke", layout)).read_text(encoding="utf-8")
     assert f'href="{link}"' in text
     assert 'href="../evidence/index.html"' in text
     # the report's own index links from where it lies, and lists nothing beside itself
@@ -68,9 +69,9 @@ def test_a_rendered_report_is_what_evidence_links_to(both):
 
 def test_restored_evidence_is_a_site_of_its_own(both):
     root, layout = both
-    names = evidence.restore(FILED, layout.filed(FILED), root)
+    names = restoring.restore(FILED, layout.filed(FILED), root)
     assert names == ["tiny_evidence", "tiny_run"]
-    index = build_filed_site(layout, root)
+    index = build_filed_site(Workspace(root, layout=layout))
     assert index == layout.reports / "evidence" / "index.html"
     text = index.read_text(encoding="utf-8")
     assert "scale gpu (smaller than the source&#x27;s)" in text
@@ -87,14 +88,16 @@ def test_restored_evidence_is_a_site_of_its_own(both):
 
 def test_without_evidence_the_index_says_so(tmp_path):
     (tmp_path / "replications").mkdir()
-    text = build_filed_site(Layout(tmp_path / "results", tmp_path / "reports"), tmp_path).read_text(encoding="utf-8")
+    text = build_filed_site(Workspace(tmp_path, layout=Layout(tmp_path / "results", tmp_path / "reports"))).read_text(
+        encoding="utf-8"
+    )
     assert "Nothing has been filed with its runs yet." in text
 
 
 def test_what_is_not_restored_is_one_line(both):
     root, layout = both
     with pytest.raises(InputError, match=f"origin.json: no such file; run `decaylab evidence restore {FILED}` first"):
-        render_filed(FILED, "tiny_run", layout, root)
-    evidence.restore(FILED, layout.filed(FILED), root)
+        render_filed(FILED, "tiny_run", Workspace(root, layout=layout))
+    restoring.restore(FILED, layout.filed(FILED), root)
     with pytest.raises(InputError, match="'tiny_never': expected one of tiny_evidence, tiny_run"):
-        render_filed(FILED, "tiny_never", layout, root)
+        render_filed(FILED, "tiny_never", Workspace(root, layout=layout))

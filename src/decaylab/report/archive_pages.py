@@ -5,70 +5,74 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import Origin, filed_names, read_origin
-from decaylab.analysis.judge import judge, write
+from decaylab.analysis.archive import Origin, filed_names, read_origin
+from decaylab.analysis.judge import judge
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
-from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.load import evidence_facts, read_verdicts, relative, sources_text
+from decaylab.report.html import relative
 from decaylab.report.notebook import render
+from decaylab.report.provenance import evidence_facts, sources_text
 from decaylab.report.site import build_site, write_page
+from decaylab.workspace import Workspace
 
 
-def render_filed(filed: str, name: str, layout: Layout, root: Path) -> Path:
+def render_filed(filed: str, name: str, workspace: Workspace) -> Path:
     """Judge a replication from restored evidence and render its notebook; returns the page's path.
 
     Args:
         filed: the evidence's name, <scale>-<data>-<hardware>.
-        layout: the reader's own results and reports, below which evidence is restored and shown.
+        workspace: the reader's own results and reports, below which evidence is restored and shown.
 
     Raises:
         InputError: it is not restored, or not of this replication.
     """
-    here = layout.filed(filed)
-    origin = _origin(here, filed)
+    origin, shown = _restored(filed, workspace)
     if name not in origin.filed:
         raise InputError(f"evidence {filed}: {name!r}: expected one of {', '.join(origin.filed)}")
-    rep = load_replication(replication_file(root, name))
-    write(judge(rep, origin.scale, here, root, origin.choices), here)
-    return render(name, origin.scale, here, root, **{kind: choice.text for kind, choice in origin.choices.items()})
+    rep = load_replication(replication_file(workspace.root, name))
+    judge(rep, shown).write(shown.layout)
+    return render(name, shown)
 
 
-def build_filed_site(layout: Layout, root: Path) -> Path:
+def build_filed_site(workspace: Workspace) -> Path:
     """Write index and run pages of each evidence that is restored, and reports/evidence/index.html, whose path it is.
 
     Raises:
         InputError: something restored is damaged.
     """
-    path = layout.reports / "evidence" / "index.html"
-    shown = []
-    for filed in filed_names(root):
-        here = layout.filed(filed)
-        if here.origin.exists():
-            origin = _origin(here, filed)
-            index = build_site(origin.scale, here, root, origin.choices)
-            shown.append(_entry(origin, here, root, path.parent) | {"index": relative(index, path.parent)})
-    write_page(path, "evidence.html.j2", {"filed": shown})
+    path = workspace.layout.reports / "evidence" / "index.html"
+    entries = []
+    for filed in filed_names(workspace.root):
+        if workspace.layout.filed(filed).origin.exists():
+            origin, shown = _restored(filed, workspace)
+            index = build_site(shown)
+            entries.append(_entry(origin, shown, path.parent) | {"index": relative(index, path.parent)})
+    write_page(path, "evidence.html.j2", {"filed": entries})
     return path
 
 
-def _origin(here: Layout, filed: str) -> Origin:
-    origin = read_origin(here)
+def _restored(filed: str, workspace: Workspace) -> tuple[Origin, Workspace]:
+    """Where evidence comes from, and the workspace in which it was restored. Raises InputError."""
+    layout = workspace.layout.filed(filed)
+    origin = read_origin(layout)
     if origin is None:
-        raise InputError(f"{here.origin}: no such file; run `decaylab evidence restore {filed}` first")
-    return origin
+        raise InputError(f"{layout.origin}: no such file; run `decaylab evidence restore {filed}` first")
+    return origin, origin.workspace(layout, workspace.root)
 
 
-def _entry(origin: Origin, here: Layout, root: Path, folder: Path) -> dict[str, Any]:
+def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
     """What the index of all evidence says of one."""
+    here, root = shown.layout, shown.root
     replications = []
     for name, head in origin.filed.items():
         report = here.report(origin.scale, name)
+        verdicts = VerdictFile.read(here.verdicts(origin.scale, name))
         replications.append(
             {
                 "title": load_replication(replication_file(root, name)).title,
                 "report": relative(report, folder) if report.exists() else None,
-                "counts": (read_verdicts(here.verdicts(origin.scale, name)) or {"counts": {}})["counts"],
+                "counts": verdicts.counts if verdicts else {},
                 "runs": head["runs"],
                 "runs_planned": head["runs_planned"],
             }

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decaylab import workflow
 from decaylab.replication import PlannedRun
 from decaylab.spec import parse_spec
-from decaylab.workflow import Untracked, clear_stale_lock, data_groups, partition, priorities
+from decaylab.workflow import lock, machine
+from decaylab.workflow.jobs import data_groups, partition, priorities
+from decaylab.workflow.plan import Untracked
 
 TEXT = {"kind": "text"}
 IMAGES = {"kind": "images", "train_examples": 20, "test_examples": 20}
@@ -53,13 +54,13 @@ LIMIT = st.integers(1, 9)
 
 @settings(deadline=None)
 @given(RUNS, LIMIT)
-def test_every_run_is_in_one_batch_with_its_like(runs, limit):
-    batches = partition(runs.values(), limit)
-    assert sorted(run_id for batch in batches for run_id in batch.run_ids) == sorted(runs)
-    assert len({batch.name for batch in batches}) == len(batches)
-    for batch in batches:
-        assert 0 < len(batch.runs) <= limit
-        assert len({(run.spec.model.kind, tuple(run.wanted)) for run in batch.runs}) == 1
+def test_every_run_is_in_one_job_with_its_like(runs, limit):
+    jobs = partition(runs.values(), limit)
+    assert sorted(run_id for job in jobs for run_id in job.run_ids) == sorted(runs)
+    assert len({job.name for job in jobs}) == len(jobs)
+    for job in jobs:
+        assert 0 < len(job.runs) <= limit
+        assert len({(run.spec.model.kind, tuple(run.wanted)) for run in job.runs}) == 1
 
 
 @settings(deadline=None)
@@ -68,19 +69,19 @@ def test_an_arm_that_fits_is_whole(runs, limit):
     arms: dict[tuple, list[str]] = {}
     for run in runs.values():
         arms.setdefault((run.spec.arm_id(), *run.wanted), []).append(run.run_id)
-    for batch in partition(runs.values(), limit):
+    for job in partition(runs.values(), limit):
         for members in arms.values():
             if len(members) <= limit:
-                assert len(set(members) & set(batch.run_ids)) in (0, len(members))
+                assert len(set(members) & set(job.run_ids)) in (0, len(members))
 
 
 @settings(deadline=None)
 @given(RUNS, RUN, LIMIT)
-def test_a_new_run_changes_one_batch(runs, new, limit):
+def test_a_new_run_changes_one_job(runs, new, limit):
     if new.run_id in runs:
         return
-    before = {tuple(batch.run_ids) for batch in partition(runs.values(), limit)}
-    after = {tuple(batch.run_ids) for batch in partition([*runs.values(), new], limit)}
+    before = {tuple(job.run_ids) for job in partition(runs.values(), limit)}
+    after = {tuple(job.run_ids) for job in partition([*runs.values(), new], limit)}
     assert len(before - after) <= 1
     changed = {run_id for ids in after - before for run_id in ids}
     assert changed == {new.run_id}.union(*(before - after))
@@ -89,15 +90,15 @@ def test_a_new_run_changes_one_batch(runs, new, limit):
 @settings(deadline=None)
 @given(RUNS, LIMIT)
 def test_the_order_of_the_runs_does_not_matter(runs, limit):
-    forwards = [batch.run_ids for batch in partition(runs.values(), limit)]
-    assert forwards == [batch.run_ids for batch in partition(reversed(list(runs.values())), limit)]
+    forwards = [job.run_ids for job in partition(runs.values(), limit)]
+    assert forwards == [job.run_ids for job in partition(reversed(list(runs.values())), limit)]
 
 
 def test_children_wait_for_their_parents():
     parents = [planned(0.1, seed, "a") for seed in range(2)]
     children = [planned(0.0, seed, "a", start=parent) for seed, parent in enumerate(parents)]
 
-    first, second = sorted(partition([*children, *parents], 9), key=lambda batch: len(batch.parents))
+    first, second = sorted(partition([*children, *parents], 9), key=lambda job: len(job.parents))
 
     assert first.parents == []
     assert second.parents == sorted((parent.run_id, 5) for parent in parents)
@@ -106,7 +107,7 @@ def test_children_wait_for_their_parents():
     assert ranks[first.name] > ranks[second.name]
 
 
-def test_the_longest_batch_starts_first():
+def test_the_longest_job_starts_first():
     small, large = planned(0.1, 0, "a", kind="mlp"), planned(0.1, 0, "a", kind="gpt")
     ranks = priorities(partition([small, large], 1))
     assert sorted(ranks, key=ranks.get) == [
@@ -128,23 +129,23 @@ def test_options_without_a_value_are_left_out_and_others_are_quoted():
 
 
 def test_a_lock_is_removed_only_if_nobody_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(workflow, "_held", held := [])
-    lock = tmp_path / "locks" / "0.input.lock"
-    lock.parent.mkdir()
-    assert clear_stale_lock(tmp_path) is False
-    lock.touch()
+    monkeypatch.setattr(lock, "_held", held := [])
+    left = tmp_path / "locks" / "0.input.lock"
+    left.parent.mkdir()
+    assert lock.clear_stale_lock(tmp_path) is False
+    left.touch()
     # the first one still holds its lock: same process, other open file
-    assert clear_stale_lock(tmp_path) is False
-    assert lock.exists()
+    assert lock.clear_stale_lock(tmp_path) is False
+    assert left.exists()
     for file in held:
         file.close()
-    assert clear_stale_lock(tmp_path) is True
-    assert not lock.exists()
+    assert lock.clear_stale_lock(tmp_path) is True
+    assert not left.exists()
     held[-1].close()
 
 
 def test_jobs_find_the_programs_of_this_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/usr/bin")
-    workflow.find_programs()
-    workflow.find_programs()
-    assert os.environ["PATH"].split(os.pathsep) == [str(Path(workflow.sys.executable).parent), "/usr/bin"]
+    machine.find_programs()
+    machine.find_programs()
+    assert os.environ["PATH"].split(os.pathsep) == [str(Path(machine.sys.executable).parent), "/usr/bin"]

@@ -1,0 +1,128 @@
+"""Before training: what would run and what it costs, the data it needs, and the claims it is judged by."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from decaylab.cli.options import (
+    RESULTS,
+    DeviceOption,
+    ImagesOption,
+    Names,
+    ResultsOption,
+    Scale,
+    ScaleOption,
+    TextOption,
+    ThreadsOption,
+    selected,
+    workspace,
+)
+from decaylab.errors import InputError
+from decaylab.replication import Replication, plan_runs
+
+SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
+"""columns of the table; --json has all known GPUs"""
+
+
+def plan(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="one object for each run")] = False,
+) -> None:
+    """Show what would run and what it costs: FLOPs, minutes here and on known GPUs, memory, disk."""
+    space = workspace(scale, images, text, results)
+    reps = selected(names)
+    runs = plan_runs(reps, space.scale, space.choices)
+    from decaylab.training.cost import Pricer, is_finished, plan_row
+
+    pricer = Pricer(space.layout, device, threads)
+    rows = [
+        plan_row(run_id, run.wanted, run.spec, pricer.price(run.spec), is_finished(space.layout, run_id))
+        for run_id, run in runs.items()
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    _print_plan(reps, rows, space.scale)
+
+
+def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str) -> None:
+    gpus = [gpu for gpu in rows[0]["gpu_seconds"] if gpu in SHOWN_GPUS] if rows else []
+    table = Table(
+        title=f"scale {scale}: minutes, one run after another",
+        caption="A run that several replications share counts in each of them, and once in the total.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    heads = ["replication", "runs", "done", "FLOPs", "here", *(gpu.removeprefix("NVIDIA ") for gpu in gpus)]
+    for head in [*heads, "memory", "disk"]:
+        table.add_column(head, justify="left" if head == "replication" else "right", no_wrap=True)
+
+    def line(name: str, part: list[dict[str, Any]]) -> list[str]:
+        return [
+            name,
+            str(len(part)),
+            str(sum(row["finished"] for row in part)),
+            f"{sum(row['flops'] for row in part):.2g}",
+            f"{sum(row['predicted_seconds'] for row in part) / 60:.1f}",
+            *(f"{sum(row['gpu_seconds'][gpu] for row in part) / 60:.1f}" for gpu in gpus),
+            _bytes(max((row["memory_bytes"] for row in part), default=0)),
+            _bytes(sum(row["disk_bytes"] for row in part)),
+        ]
+
+    for rep in reps:
+        table.add_row(*line(rep.name, [row for row in rows if rep.name in row["replications"]]))
+    table.add_section()
+    table.add_row(*line("total", rows))
+    Console().print(table)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def data(
+    names: Names = None,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    key: Annotated[list[str] | None, typer.Option(help="only these data sets, by the names of their folders")] = None,
+) -> None:
+    """Prepare the data sets that the runs need: download, check, unpack, tokenise."""
+    space = workspace(scale, images, text, results)
+    runs = plan_runs(selected(names), space.scale, space.choices)
+    from decaylab.data import prepare, prepared_key
+
+    wanted = {prepared_key(run.spec.data): run.spec.data for run in runs.values()}
+    for name in key or wanted:
+        if name not in wanted:
+            raise InputError(f"data: --key {name}: expected one of {', '.join(wanted)}")
+        spec = wanted[name]
+        typer.echo(prepare(spec, space.layout, space.choices.get(spec.kind)))
+
+
+def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
+    """Record the text of every claim in results/claims.jsonl, before its first run."""
+    from decaylab.analysis.preregistration import register_claims
+
+    space = workspace(results=results)
+    count = register_claims(selected(names or ["all"]), space)
+    typer.echo(f"{count} claims newly registered", err=True)

@@ -1,0 +1,150 @@
+"""The plan that all rules read: replications, runs, jobs and paths, computed once from the configuration."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from decaylab.analysis.archive import filed_names
+from decaylab.analysis.preregistration import register_claims
+from decaylab.data import prepared_key
+from decaylab.errors import InputError
+from decaylab.files import Layout, sha256_file, sha256_json
+from decaylab.fingerprint import code_digest, sources_for
+from decaylab.replication import Replication, plan_runs, replication_file, select
+from decaylab.sources import choose
+from decaylab.workflow.jobs import data_groups, partition, priorities
+from decaylab.workflow.machine import has_nvidia
+from decaylab.workflow.messages import keyed, stop
+from decaylab.workflow.targets import RESERVED
+from decaylab.workspace import Workspace
+
+
+class Untracked:
+    """Words and options of a shell command that change no number, or whose change shows in the outputs.
+
+    Snakemake cannot represent such an object, so it does not compare it with that of the last execution.
+    """
+
+    def __init__(self, *words: str, **options: Any) -> None:
+        pairs = [(name, value) for name, value in options.items() if value is not None]
+        self._words = [*words, *(str(word) for name, value in pairs for word in (f"--{name}", value))]
+
+    def __str__(self) -> str:
+        return shlex.join(self._words)
+
+
+def any_of(names: Iterable[str]) -> str:
+    """A regular expression that matches these names and nothing else: the constraint of a wildcard."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+class Plan:
+    """Everything that the rules ask for.
+
+    Raises:
+        InputError: a value of the configuration is impossible; the line names its key.
+    """
+
+    def __init__(self, config: dict[str, Any], root: Path) -> None:
+        self.config = config
+        self.replications: dict[str, Replication] = {rep.name: rep for rep in select(root, "all")}
+        for name in RESERVED.intersection(self.replications):
+            raise InputError(f"replications/{name}: expected another name, since {name!r} is a rule of the workflow")
+        wanted = config["replications"]
+        self.chosen = [rep.name for rep in keyed("replications", lambda: select(root, wanted))]
+        choices = {
+            kind: keyed(kind, lambda kind=kind: choose(kind, config[kind]))
+            for kind in ("images", "text")
+            if config[kind] is not None
+        }
+        layout = Layout(Path(config["results"]), Path(config["reports"]))
+        self.workspace = Workspace(root, config["scale"], layout, choices)
+        # of all replications, because the jobs must not depend on which are chosen
+        self.runs = plan_runs(list(self.replications.values()), self.scale, choices)
+        self.jobs = partition(self.runs.values(), config["runs_per_process"][self.scale])
+        self.priorities = priorities(self.jobs)
+        self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
+        self.data = data_groups(self.runs.values())
+        self.evidence = filed_names(root)
+
+    @property
+    def scale(self) -> str:
+        return self.workspace.scale
+
+    @property
+    def layout(self) -> Layout:
+        return self.workspace.layout
+
+    def options(self, *names: str) -> Untracked:
+        """The options that most commands share (scale, data, results), and those named."""
+        return self.options_of("scale", "images", "text", "results", *names)
+
+    def options_of(self, *names: str) -> Untracked:
+        """Only the options named."""
+        return Untracked(**{name: self.config[name] for name in names})
+
+    def wanted(self, name: str) -> dict[str, Any]:
+        """run id: the parameters by which a replication's claims select it."""
+        return {run_id: run.wanted[name] for run_id, run in self.runs.items() if name in run.wanted}
+
+    def metas(self, names: Iterable[str]) -> list[Path]:
+        """The prepared data sets of some replications."""
+        keys = {prepared_key(run.spec.data) for run in self.runs.values() if set(names) & set(run.wanted)}
+        return [self.meta(key) for key in sorted(keys)]
+
+    def meta(self, key: str) -> Path:
+        return self.layout.prepared(key) / "meta.json"
+
+    def results(self, name: str) -> list[Path]:
+        """Summaries and metrics of all runs of a replication."""
+        run_ids = sorted(self.wanted(name))
+        return [*map(self.layout.summary, run_ids), *map(self.layout.metrics, run_ids)]
+
+    def filed_files(self, filed: str) -> list[str]:
+        """Files of one piece of evidence, in the folders of all replications that it has runs of."""
+        names = self.evidence[filed]
+        return [f"replications/{name}/evidence/{filed}.{kind}" for name in names for kind in ("json", "parquet")]
+
+    def filed_reports(self) -> list[Path]:
+        """Reports of all filed evidence. The name of each piece begins with its scale."""
+        return [
+            self.layout.filed(filed).report(filed.split("-")[0], name)
+            for filed, names in self.evidence.items()
+            for name in names
+        ]
+
+    def data_code(self, keys: list[str]) -> str:
+        """Digest of the code that prepares some data sets."""
+        specs = [run.spec for run in self.runs.values() if prepared_key(run.spec.data) in keys]
+        return code_digest(path for spec in specs for path in sources_for(spec) if path.parent.name == "data")
+
+    def claims(self, *names: str) -> str:
+        """Digest of the claims of some replications, and of the runs that they read."""
+        return sha256_json(
+            [[self.replications[name].model_dump(mode="json")["claims"], self.wanted(name)] for name in names]
+        )
+
+    def register(self) -> None:
+        """Record the text of every claim before its first run. Ends snakemake if that is impossible."""
+        try:
+            register_claims(self.replications.values(), self.workspace)
+        except InputError as error:
+            stop(str(error))
+
+    def texts(self, *names: str) -> str:
+        """Digest of all files of some replications; without names, of all replications and the ledger."""
+        root = self.workspace.root
+        folders = [replication_file(root, name).parent for name in names] or [root / "replications"]
+        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        return sha256_json([[path.relative_to(root).as_posix(), _digest(path)] for path in files])
+
+
+@cache
+def _digest(path: Path) -> str:
+    # read twice: for its replication and for the index
+    return sha256_file(path)
