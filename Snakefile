@@ -1,8 +1,8 @@
-# Thin entry, so that `snakemake --cores all` works from a clone; the workflow is in workflow/.
+# Entry point, so that `snakemake --cores all` works in a clone. The workflow is in workflow/.
 include: "workflow/Snakefile"
 
 
-# an included file cannot set the default target of the file that includes it
+# an included file cannot set the default target of the including file
 rule default:
     default_target: True
     input:

@@ -113,7 +113,7 @@ def ours(name: str, spec: dict[str, Any], settings: Settings, **more: Any) -> Lo
 def gpt_case(name: str, settings: Settings, spec: dict[str, Any], *, target: float | None, epfl: bool = True) -> Case:
     """Ours against whichever peers are given; `spec` has no average of the weights."""
     from decaylab.spec import parse_spec
-    from decaylab.training.cost import shape_of
+    from decaylab.training.cost.counting import shape_of
 
     shape = shape_of(parse_spec(spec, name))
     model, precision = spec["model"], spec["precision"]
@@ -162,7 +162,7 @@ def peak(settings: Settings, precision: str) -> float:
         return 0
     import torch
 
-    from decaylab.training.cost import GPUS
+    from decaylab.training.cost.gpus import GPUS
 
     gpu = next((gpu for gpu in GPUS if torch.cuda.get_device_name().startswith(gpu.name)), None)
     return {"float32": gpu.float32, "tf32": gpu.tf32}.get(precision, gpu.bfloat16) if gpu else 0
@@ -227,7 +227,7 @@ def eight_together(settings: Settings) -> Iterator[Case | Skip]:
 
 def together_case(name: str, settings: Settings, size: dict[str, Any], precision: str, target: float | None) -> Case:
     from decaylab.spec import parse_spec
-    from decaylab.training.cost import shape_of
+    from decaylab.training.cost.counting import shape_of
 
     specs = [gpt_spec(**size, precision=precision) for _ in range(TOGETHER)]
     shape = shape_of(parse_spec(specs[0], name))

@@ -271,7 +271,7 @@ def dataloaders(spec: dict[str, Any], settings: Settings, target: float | None) 
 def image_case(name: str, settings: Settings, spec: dict[str, Any], contenders: list[Loop]) -> Case:
     """`spec` is that of ours, which is the first contender."""
     from decaylab.spec import parse_spec
-    from decaylab.training.cost import shape_of
+    from decaylab.training.cost.counting import shape_of
 
     parsed = parse_spec(spec, name)
     shape = shape_of(parsed)

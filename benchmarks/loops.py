@@ -207,7 +207,7 @@ def run_ours(clock: Clock, spec: dict[str, Any], results: Path, device: str, thr
 def our_options(clock: Clock, results: Path, device: str, threads: int) -> Any:
     """What `decaylab train` chooses; a price decides what is worth compiling."""
     from decaylab.files import Layout
-    from decaylab.training.cost import Pricer
+    from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
 
     return Options(device=device, threads=threads, stop=clock, price=Pricer(Layout(results), device, threads).price)

@@ -284,7 +284,7 @@ def test_a_pack_without_runs_is_not_written(clone, monkeypatch, capsys) -> None:
 
 
 def test_a_damaged_calibration_is_only_a_cache(tmp_path) -> None:
-    from decaylab.training.cost import Pricer
+    from decaylab.training.cost.pricing import Pricer
 
     write_json(tmp_path / "calibration.json", {"x": {"step": 1.0, "example": 1.0}})
     assert Pricer(Layout(tmp_path)).known == {"x": {"step": 1.0, "example": 1.0}}

@@ -28,8 +28,8 @@ TEXT = """\
 title: Tiny
 question: Does decay help?
 row: 3
-sources: [{id: E1, title: Paper, url: https://example.org, locator: Fig 1}]
-hyperparameters: {scientific: [decay]}
+headline: false
+references: [{id: E1, title: Paper, url: https://example.org, locator: Fig 1}]
 base:
   data: {kind: images, source: procedural, train_examples: 100, test_examples: 50}
   model: {kind: mlp}
@@ -216,7 +216,7 @@ def test_matches_is_being_a_part_of(parameters, where):
         ("      main: {axes: {seed: [0]}, only", "      mian: {axes: {seed: [0]}, only", "there is no grid 'mian'"),
         ("      extra: {label", "      main: {label", "grid 'main' exists already; use grids"),
         ("seed: [0, 1]\n", "seed: []\n", "axis seed has no values"),
-        ("seed: [0, 1]\n", "dropout: [0.1]\n", "axis dropout has plain values, which only learning_rate"),
+        ("seed: [0, 1]\n", "dropout: [0.1]\n", "axis dropout has plain values, but is no path of the spec"),
         ("precision: [float32, bfloat16]", "dropout: [0.1]", "axis dropout has plain values"),
         ("precision: [float32, bfloat16]", "precision: []", "axis precision has no values"),
         ("tuned: {skip: true}", "tuned: {start: {were: {}}}", "scales.gpu.grids.tuned: start.were: unknown key"),
@@ -227,14 +227,18 @@ def test_matches_is_being_a_part_of(parameters, where):
         ),
         ("direction: below", "direction: down", "tests.0.direction: Input should be 'above', 'below' or 'within'"),
         ("direction: below, smallest_effect: 0.01", "direction: within, smallest_effect: 0", "needs a smallest effect"),
-        ("arm: {grid: main}, direction: below", "direction: below", "a test has `arm`"),
-        ("metric: test_error,", "metric: test_error, terms: [],", "a test has `arm`"),
-        ("metric: test_error,", "metric: test_error, minus: {a: 1}, slope_over: seed,", "a slope has no `minus`"),
-        ("metric: test_error,", "metric: test_error, minus: {a: 1}, kind: rate,", "a rate is of one arm"),
-        ("metric: test_error,", "metric: test_error, reference: 0.5, kind: rate,", "a rate has no reference"),
+        ("arm: {grid: main}, direction: below", "direction: below", "a test selects an arm"),
+        ("metric: test_error,", "metric: test_error, terms: [],", "a test selects an arm"),
+        ("metric: test_error,", "metric: test_error, minus: {a: 1}, slope_over: seed,", "a slope has no contrast"),
+        ("metric: test_error,", "metric: test_error, minus: {a: 1}, kind: proportion,", "a proportion is of one arm"),
+        (
+            "metric: test_error,",
+            "metric: test_error, reference: 0.5, kind: proportion,",
+            "a proportion has no reference",
+        ),
         ("at: 0.5}", "at: 1.5}", "tests.0.metric.at: Input should be less than or equal to 1"),
         ("at: 0.5}", "at: 0.5, over: [0, 1]}", "a metric has `at` or `over`, not both"),
-        ("at: 0.5}", "over: [0.5, 0.5]}", "`over` needs two fractions of the run in rising order"),
+        ("at: 0.5}", "over: [0.5, 0.5]}", "`over` needs two fractions of the run in ascending order"),
         (
             "where: {learning_rate: 0.3}",
             "where: {learning_rate: 0.7}",
@@ -295,7 +299,7 @@ def test_a_claims_digest_never_changes(clone):
 
 def test_replications_are_listed_by_row_and_selected_by_name(tmp_path):
     write(tmp_path, TEXT)
-    write(tmp_path, TEXT.replace("row: 3", "row: 1\nheadline: true"), "zeta")
+    write(tmp_path, TEXT.replace("row: 3\nheadline: false", "row: 1\nheadline: true"), "zeta")
     assert list_replications(tmp_path) == ["zeta", "tiny"]
     for words, names in (("all", ["zeta", "tiny"]), ("headline", ["zeta"]), ("tiny,zeta", ["zeta", "tiny"]), ("", [])):
         assert [rep.name for rep in select(tmp_path, words)] == names

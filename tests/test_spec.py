@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.errors import InputError
-from decaylab.spec import RunSpec, dump_spec, load_spec, load_yaml, merge, parse_spec, set_path
+from decaylab.spec import RunSpec, dump_spec, load_spec, parse_spec
+from decaylab.yaml_files import load_yaml, merge, set_path
 
 IMAGES = {
     "data": {"kind": "images", "source": "procedural", "train_examples": 100, "test_examples": 50},
@@ -78,8 +79,16 @@ def test_a_copy_does_not_keep_the_id_of_its_original():
         ({"optimizer": {"learning_rate": "big"}}, "optimizer.learning_rate: Input should be a valid number"),
         ({"decay": {"weight_decay": -1}}, "decay.weight_decay: Input should be greater than or equal to 0"),
         ({"decay": {"multipliers": {"mpl": 1}}}, "decay.multipliers.mpl"),
-        ({"decay": {"form": "adamc"}}, "decay form adamc needs the adamw optimizer"),
-        ({"decay": {"form": "l2_loss", "schedule": {"kind": "linear"}}}, "decay in the loss has no schedule"),
+        ({"decay": {"form": "adam"}}, "decay.form: expected one of adamc, cautious, decoupled, independent, l2_"),
+        (
+            {"decay": {"parameters": {"beta": 1}}},
+            "decay.parameters: form decoupled has no beta; expected no parameters",
+        ),
+        ({"decay": {"form": "adamc"}}, "optimizer.name: decay form adamc needs adamw, got sgd"),
+        (
+            {"decay": {"form": "l2_loss", "schedule": {"kind": "linear"}}},
+            "decay form l2_loss needs constant, got linear",
+        ),
         ({"data": {"train_examples": None}}, "procedural images need train_examples"),
         ({"data": {"source": "cifar10", "fresh": True}}, "fresh is for procedural images only, not cifar10"),
         ({"model": {"kind": "gpt"}}, "model gpt cannot be trained on images"),

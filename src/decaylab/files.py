@@ -1,6 +1,6 @@
-"""Files that are either whole or absent, and where results lie.
+"""Files that are either complete or absent, and the layout of results and reports.
 
-Every path below the results directory is made here, so that a reader can find any file from a run id.
+Every path below the results folder is built here.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
+    """Yield a temporary path beside `path`, and rename it to `path` if the block succeeds.
 
-    An exception (a full disk, say) leaves the old file as it was and removes the temporary one.
+    After an exception, such as a full disk, the old file is unchanged and the temporary one removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; results are meant to be read by others
+        # mkstemp makes files private, but others may read results
         temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:
@@ -43,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, atomically; NaN and infinities become null, since JSON has neither."""
+    """Write `value` as JSON, atomically. NaN and infinities, which JSON lacks, become null."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False, ensure_ascii=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -81,13 +81,13 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """Hexadecimal sha256 of a value's canonical JSON (sorted keys, no white space)."""
+    """Hexadecimal sha256 of a value's canonical JSON: sorted keys, no white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def git_commit(folder: Path) -> str | None:
-    """Short commit of the clone that holds `folder`, `+dirty` if tracked files differ from it; None without one."""
+    """Short commit of the clone around `folder`, with `+dirty` if tracked files differ from it; None without git."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
@@ -102,7 +102,7 @@ def git_commit(folder: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything lies. `results` and `reports` may be anywhere; the rest follows."""
+    """Where every file is, given the folders of results and reports."""
 
     results: Path = Path("results")
     reports: Path = Path("reports")
@@ -120,21 +120,21 @@ class Layout:
         return self.run(run_id) / f"snapshot-{step:08d}.safetensors"
 
     def state(self, run_id: str) -> Path:
-        """What survives when the workflow deletes a job's outputs: the checkpoint, then the record."""
+        """Checkpoint, then record of a run. Snakemake deletes the outputs of a job that it reruns, but not this."""
         return self.results / "state" / run_id
 
     @property
     def claims(self) -> Path:
-        """When each claim's text was first seen."""
+        """When each version of each claim was registered."""
         return self.results / "claims.jsonl"
 
     @property
     def origin(self) -> Path:
-        """Exists only where results were restored from evidence, and says from which."""
+        """Says which evidence these results were restored from; absent if they were made here."""
         return self.results / "origin.json"
 
     def filed(self, name: str) -> "Layout":
-        """Where the evidence of that name is restored, and shown."""
+        """Where the evidence of that name is restored and reported."""
         return Layout(self.results / "evidence" / name, self.reports / "evidence" / name)
 
     def prepared(self, key: str) -> Path:
@@ -143,7 +143,7 @@ class Layout:
 
     @property
     def compiled(self) -> Path:
-        """What torch.compile keeps for the next process."""
+        """Cache of torch.compile."""
         return self.results / "compiled"
 
     def verdicts(self, scale: str, replication: str) -> Path:

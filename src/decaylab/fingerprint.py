@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from decaylab import plugins
 from decaylab.probes import PROBES
 from decaylab.spec import RunSpec
 
@@ -67,6 +68,7 @@ def package_digest(*packages: str) -> str:
 def _names(spec: RunSpec) -> Iterable[str]:
     """Modules, as package/module, that this spec chooses by name."""
     yield f"models/{spec.model.kind}"
+    yield f"optim/forms/{spec.decay.form}"
     if spec.data.kind == "text":
         yield "data/text"
     else:
@@ -78,8 +80,8 @@ def _names(spec: RunSpec) -> Iterable[str]:
 
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
-    models = {f"models/{path.stem}" for path in (PACKAGE / "models").glob("[!_]*.py")}
-    return frozenset({"data/text", "data/images", "data/procedural"} | models | set(map(_module, PROBES.values())))
+    found = {f"{kind}/{name}" for kind in ("models", "optim/forms") for name in plugins.available(kind)}
+    return frozenset({"data/text", "data/images", "data/procedural"} | found | set(map(_module, PROBES.values())))
 
 
 def _module(dotted: str) -> str:
@@ -99,7 +101,9 @@ def _closure(names: frozenset[str]) -> frozenset[Path]:
         waiting.append(path.parent / "__init__.py")
         for module in _read(path)[0]:
             # a module may import its neighbour for good; dispatchers and other packages name all there are
-            dispatched = path.name == "__init__.py" or not module.startswith(f"{path.parent.name}/")
+            dispatched = path.name == "__init__.py" or not module.startswith(
+                f"{path.parent.relative_to(PACKAGE).as_posix()}/"
+            )
             if not (dispatched and module in chosen and module not in names):
                 waiting += [PACKAGE / f"{module}.py", PACKAGE / module / "__init__.py"]
     return frozenset(found)

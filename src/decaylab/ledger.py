@@ -14,7 +14,8 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from decaylab.errors import InputError
-from decaylab.spec import Strict, explain, load_yaml
+from decaylab.spec import Strict
+from decaylab.yaml_files import explain, load_yaml
 
 Outcome = Literal["supported", "contradicted", "mixed", "open", "confirmed", "refuted", "unverifiable", "untestable"]
 """`supported`, `contradicted`, `mixed` and `open` come from verdicts; the next three from documents"""

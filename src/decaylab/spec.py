@@ -9,18 +9,30 @@ the id, so that ids (and the evidence filed under them) outlive new features.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
+from decaylab import plugins
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
+from decaylab.yaml_files import explain, load_yaml
 
 Group = Literal["embedding", "attention", "mlp", "convolution", "norm", "bias", "head"]
 GROUPS: tuple[Group, ...] = ("embedding", "attention", "mlp", "convolution", "norm", "bias", "head")
@@ -182,14 +194,60 @@ class DecaySchedule(Strict):
     """... to this one"""
 
 
+@functools.cache
+def _form_literal(form: str, constant: str) -> dict[str, Any]:
+    return plugins.literal("optim/forms", form, constant) or {}
+
+
+@functools.cache
+def _form_options(form: str) -> type[Strict]:
+    """What `decay.parameters` may hold for a form."""
+    declared = _form_literal(form, "PARAMETERS").items()
+    fields: dict[str, Any] = {name: (type(options["default"]), Field(**options)) for name, options in declared}
+    return create_model(f"{form} parameters", __base__=Strict, **fields)
+
+
 class Decay(Strict):
-    """Weight decay; what each form does to a weight stands in optim/decay.py, nowhere else."""
+    """Weight decay: how much, in which form, of which groups, on which schedule."""
 
     weight_decay: NonNegative = 0.0
-    form: Literal["decoupled", "independent", "l2_gradient", "l2_loss", "cautious", "adamc"] = "decoupled"
+    form: str = "decoupled"
+    """what decay does to a weight: a file of `optim/forms/`"""
+    parameters: dict[str, Any] | None = None
+    """of the form, as its file declares them; those equal to their default are left out"""
     multipliers: dict[Group, NonNegative] = {}
     """factor on weight_decay for each parameter group; absent groups have 1"""
     schedule: DecaySchedule = DecaySchedule()
+
+    @field_validator("form")
+    @classmethod
+    def _exists(cls, form: str) -> str:
+        known = plugins.available("optim/forms")
+        if form not in known:
+            raise ValueError(f"expected one of {', '.join(known)}, got {form!r}")
+        return form
+
+    @field_validator("parameters")
+    @classmethod
+    def _canonical(cls, parameters: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if not parameters or "form" not in info.data:
+            return None
+        form = info.data["form"]
+        known = _form_literal(form, "PARAMETERS")
+        try:
+            checked = _form_options(form).model_validate(parameters).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                raise ValueError(f"form {form} has no {name}; expected {', '.join(known) or 'no parameters'}") from None
+            raise ValueError(f"{name}: {first['msg']}, got {first['input']!r:.80}") from None
+        return {name: value for name, value in checked.items() if value != known[name]["default"]} or None
+
+    @property
+    def form_parameters(self) -> dict[str, Any]:
+        """All parameters of the form, with defaults filled in."""
+        return _form_options(self.form)(**(self.parameters or {})).model_dump()
 
 
 class Drop(Strict):
@@ -287,10 +345,11 @@ class RunSpec(Strict):
         for step in self.snapshots:
             if step > self.steps:
                 raise ValueError(f"snapshot at step {step}, but the run has {self.steps}")
-        if self.decay.form == "adamc" and self.optimizer.name != "adamw":
-            raise ValueError("decay form adamc needs the adamw optimizer")
-        if self.decay.form == "l2_loss" and self.decay.schedule.kind != "constant":
-            raise ValueError("decay in the loss has no schedule")
+        for path, allowed in _form_literal(self.decay.form, "REQUIRES").items():
+            value = functools.reduce(getattr, path.split("."), self)
+            if value not in allowed:
+                expected = " or ".join(map(str, allowed))
+                raise ValueError(f"{path}: decay form {self.decay.form} needs {expected}, got {value}")
         if self.start:
             if self.start.step > self.start.run.steps:
                 raise ValueError(f"starts from step {self.start.step} of a run of {self.start.run.steps}")
@@ -338,23 +397,6 @@ def _without_seed(value: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def explain(error: ValidationError, where: str) -> str:
-    """One line for the first problem of a validation: file (or block), key, what was expected."""
-    first = error.errors()[0]
-    # discriminated unions put the tag of the chosen member into the location; users never wrote it
-    tags = {"images", "text", "mlp", "vgg", "preact_resnet", "gpt", "sgd", "adamw"}
-    key = ".".join(str(part) for part in first["loc"] if part not in tags)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif first["type"] == "missing":
-        message = "this key is required"
-    elif first["type"] != "value_error":
-        message += f", got {first['input']!r:.80}"
-    more = error.error_count() - 1
-    return f"{where}: {key + ': ' if key else ''}{message}" + (f" (and {more} more)" if more else "")
-
-
 def parse_spec(value: Any, where: str) -> RunSpec:
     """Validate a resolved spec. Raises InputError with one line that starts with `where`."""
     try:
@@ -369,67 +411,9 @@ def load_spec(path: Path) -> RunSpec:
     return parse_spec(load_yaml(path), str(path))
 
 
-def load_yaml(path: Path) -> Any:
-    """Read YAML (of which JSON is a part). Raises InputError naming the file and the line."""
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if getattr(error, "problem_mark", None) else ""
-        reason = getattr(error, "problem", None) or getattr(error, "reason", "not readable")
-        raise InputError(f"{path}: {line}expected YAML ({reason})") from None
-    except ValueError as error:  # text that is not UTF-8, or a date that does not exist
-        raise InputError(f"{path}: expected YAML ({error})") from None
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML 1.1 reads 1e-4 as text and lets a repeated key silently win; we do neither."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a name", key_node.start_mark)
-            if key in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            keys.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
 def dump_spec(spec: RunSpec) -> str:
     """The resolved spec as JSON text, complete enough for `decaylab train --spec`."""
     return json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=1)
-
-
-def merge(base: Any, *overrides: Any) -> Any:
-    """Deep merge of mappings, later ones winning; a discriminator (`kind`, `name`) that changes replaces all."""
-    for over in overrides:
-        if isinstance(base, dict) and isinstance(over, dict):
-            if any(tag in over and tag in base and over[tag] != base[tag] for tag in ("kind", "name")):
-                base = over
-            else:
-                base = base | {key: merge(base.get(key), item) for key, item in over.items()}
-        else:
-            base = over
-    return base
-
-
-def set_path(fragment: dict[str, Any], path: Iterable[str], value: Any) -> dict[str, Any]:
-    """`{a: {b: value}}` merged over `fragment` for the path (a, b)."""
-    for key in reversed(list(path)):
-        value = {key: value}
-    return merge(fragment, value)
 
 
 Start.model_rebuild()

@@ -34,8 +34,7 @@ REPLICATION = {
     "title": "Tiny",
     "question": "Does decay help?",
     "row": 1,
-    "sources": [{"id": "E1", "title": "Paper", "url": "https://example.org", "locator": "Fig 1"}],
-    "hyperparameters": {"scientific": ["decay"]},
+    "references": [{"id": "E1", "title": "Paper", "url": "https://example.org", "locator": "Fig 1"}],
     "base": {
         "data": {"kind": "images", "source": "procedural", "train_examples": 100, "test_examples": 100},
         "model": {"kind": "mlp", "width": 8, "depth": 1},

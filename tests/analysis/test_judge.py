@@ -135,7 +135,7 @@ def test_a_rate(lab):
 
     rep = lab.replication(
         lab.test(
-            kind="rate", metric="diverged", minus=None, direction="above", smallest_effect=0.2,
+            kind="proportion", metric="diverged", minus=None, direction="above", smallest_effect=0.2,
             arm={"grid": "mlp", "decay": "off", "learning_rate": 0.3},
         )
     )  # fmt: skip
@@ -147,8 +147,10 @@ def test_a_rate(lab):
 
 
 def test_a_rate_needs_zeros_and_ones(lab):
-    with pytest.raises(InputError, match=r"claim decay-helps: a rate needs a metric that is 0 or 1, test_error is"):
-        claim_of(lab, lab.test(kind="rate", minus=None))
+    with pytest.raises(
+        InputError, match=r"claim decay-helps: a proportion needs a metric that is 0 or 1, test_error is"
+    ):
+        claim_of(lab, lab.test(kind="proportion", minus=None))
 
 
 def test_diverged_runs_count_as_chance(lab):

@@ -8,6 +8,7 @@ from decaylab.analysis.looks import (
     LOOKS,
     Design,
     Test,
+    combine,
     decide,
     intersection,
     paired_proportion_interval,
@@ -175,3 +176,11 @@ def test_a_design_is_checked():
         Design(confidence=1.5)
     assert Design().later(10) == (16, 24, 32)
     assert Design.fixed(3).reached(3) == (3,)
+
+
+def test_one_test_against_settles_a_claim_and_only_all_reproduce_it():
+    assert combine(["reproduced", "negligible", "contradicted"]) == "contradicted"
+    assert combine(["reproduced", "negligible", "inconclusive"]) == "negligible"
+    assert combine(["reproduced", "inconclusive"]) == "inconclusive"
+    assert combine(["reproduced", "reproduced"]) == "reproduced"
+    assert combine([]) == "inconclusive"

@@ -20,7 +20,7 @@ numbers = st.floats(-100, 100)
 widths = st.floats(0, 100)
 effects = st.floats(0.01, 50)
 directions = st.sampled_from(["above", "below", "within"])
-kinds = st.sampled_from(["mean", "rate"])
+kinds = st.sampled_from(["mean", "proportion"])
 
 
 @given(st.lists(numbers, min_size=2, max_size=10).filter(lambda v: np.std(v) > 1e-3))
@@ -84,8 +84,8 @@ def test_rates_have_the_clopper_pearson_interval(n, data):
 
 
 def test_six_seeds_are_needed_to_show_that_a_majority_diverges():
-    assert decide(1.0, rate_interval(5, 5)[1], "above", 0.5, "rate") == "inconclusive"
-    assert decide(1.0, rate_interval(6, 6)[1], "above", 0.5, "rate") == "reproduced"
+    assert decide(1.0, rate_interval(5, 5)[1], "above", 0.5, "proportion") == "inconclusive"
+    assert decide(1.0, rate_interval(6, 6)[1], "above", 0.5, "proportion") == "reproduced"
 
 
 def test_slope_is_least_squares():
@@ -105,11 +105,11 @@ def test_slope_is_least_squares():
         ((-0.005, 0.02), "within", 0.01, "mean", "inconclusive"),
         ((0.02, 0.03), "within", 0.01, "mean", "contradicted"),
         ((-0.03, -0.02), "within", 0.01, "mean", "contradicted"),
-        ((0.6, 1.0), "above", 0.5, "rate", "reproduced"),
-        ((0.0, 0.4), "above", 0.5, "rate", "contradicted"),
-        ((0.0, 0.4), "below", 0.5, "rate", "reproduced"),
-        ((0.6, 1.0), "below", 0.5, "rate", "contradicted"),
-        ((0.4, 0.6), "below", 0.5, "rate", "inconclusive"),
+        ((0.6, 1.0), "above", 0.5, "proportion", "reproduced"),
+        ((0.0, 0.4), "above", 0.5, "proportion", "contradicted"),
+        ((0.0, 0.4), "below", 0.5, "proportion", "reproduced"),
+        ((0.6, 1.0), "below", 0.5, "proportion", "contradicted"),
+        ((0.4, 0.6), "below", 0.5, "proportion", "inconclusive"),
         ((0.01, 0.02), "above", 0.01, "mean", "inconclusive"),
         ((0.0, 0.0), "above", 0.0, "mean", "inconclusive"),
         (None, "above", 0.0, "mean", "inconclusive"),

@@ -498,5 +498,15 @@ def test_logged_coefficient_follows_the_schedule():
     decay = Decay(weight_decay=0.4, schedule=DecaySchedule(kind="follow_learning_rate"))
     mine = WeightDecay(decay, optimizer, 0.1, 10)
     assert mine.coefficient(3, 0.025) == pytest.approx(0.1)
-    assert mine.shrink("mlp", 3, 0.025) == pytest.approx(0.0025)
-    assert WeightDecay(Decay(weight_decay=0.4, form="l2_gradient"), optimizer, 0.1, 10).shrink("mlp", 3, 0.1) == 0
+    assert mine.rate("mlp", 3, 0.025) == pytest.approx(0.0025)
+
+
+def test_what_decay_means_to_subtract():
+    weight, update = torch.tensor([2.0, -2.0, 3.0]), torch.tensor([1.0, 1.0, 0.0])
+    expected = {"decoupled": [0.04, -0.04, 0.06], "cautious": [0.04, 0.0, 0.06], "l2_gradient": [0.0, 0.0, 0.0]}
+    optimizer = optimizer_of(weights(), torch.optim.AdamW, lr=0.1, weight_decay=0.0)
+    for form, values in expected.items():
+        mine = WeightDecay(Decay(weight_decay=0.2, form=form), optimizer, 0.1, 10)
+        found = mine.intended("mlp", weight.to(torch.bfloat16), update, 3, 0.1)
+        torch.testing.assert_close(found.abs(), torch.tensor(values).abs(), rtol=1e-6, atol=0)
+        assert torch.equal(found.sign()[found != 0], weight.sign()[found != 0])

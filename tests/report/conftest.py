@@ -22,9 +22,8 @@ TINY = """
     title: {title}
     question: Does decay lower the test error of invented runs?
     row: {row}
-    sources:
+    references:
       - {{id: X, title: An invented paper, url: "https://example.org/paper", locator: Figure 1}}
-    hyperparameters: {{scientific: [weight_decay]}}
     base:
       data: {{kind: images, source: procedural, train_examples: 100, test_examples: 100}}
       model: {{kind: mlp, width: 8}}

@@ -12,7 +12,7 @@ import torch
 from decaylab.data import prepare
 from decaylab.files import Layout
 from decaylab.training import kernels
-from decaylab.training.kernels import Recorded, Traced, compiled
+from decaylab.training.kernels import CUDAGraph, Traced, compiled
 from decaylab.training.learner import Learner, Stack
 from decaylab.training.loop import Options, train
 from tests.training.cases import CASES, IMAGES, TEXT, arms, spec
@@ -104,7 +104,7 @@ def test_a_recorded_pass_trains_as_a_plain_one(gpu, base):
         plain.update(step, logged=False)
 
     torch.manual_seed(0)
-    backward = Recorded(recorded.backward, batch(run, 0), list(recorded.buffers.values()))
+    backward = CUDAGraph(recorded.backward, batch(run, 0), list(recorded.buffers.values()))
     backward._graph.play = lambda: backward._loss.copy_(recorded.backward(backward._batch))
     # recording itself runs nothing on a GPU, but does so here
     for name, buffer in learner_of(run).buffers.items():
@@ -122,7 +122,7 @@ def test_warming_up_leaves_no_trace(gpu):
     learner = learner_of(run)
     before = {name: buffer.clone() for name, buffer in learner.buffers.items()}
     state = torch.get_rng_state()
-    Recorded(lambda pair: torch.rand(()) + learner.backward(pair), batch(run), list(learner.buffers.values()))
+    CUDAGraph(lambda pair: torch.rand(()) + learner.backward(pair), batch(run), list(learner.buffers.values()))
     assert all(torch.equal(learner.buffers[name], buffer) for name, buffer in before.items())
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -136,7 +136,7 @@ def test_a_pass_that_cannot_be_recorded_runs_as_it_is(gpu, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "graph", refuse)
     run = spec(TEXT)
     learner, plain = learner_of(run), learner_of(run)
-    backward = Recorded(learner.backward, batch(run), [])
+    backward = CUDAGraph(learner.backward, batch(run), [])
     assert backward(batch(run, 1)).item() == plain.backward(batch(run, 1)).item()
     assert "no CUDA graph, kernels are launched one by one (operation not permitted" in capsys.readouterr().err
 

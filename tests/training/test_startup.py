@@ -33,7 +33,7 @@ def test_training_loads_neither_compiler_nor_tables(tmp_path: Path) -> None:
     script = TRAIN + (
         "from pathlib import Path\n"
         "from decaylab.files import Layout\n"
-        "from decaylab.training.cost import Pricer\n"
+        "from decaylab.training.cost.pricing import Pricer\n"
         "from decaylab.training.loop import Options, train\n"
         f"layout = Layout(Path({str(tmp_path)!r}))\n"
         "train(spec, layout, Options(price=Pricer(layout, 'cpu').price))\n"

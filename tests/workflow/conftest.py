@@ -136,8 +136,7 @@ def replication(row: int, model: dict, data: dict, **more) -> dict:
         "title": "Title",
         "question": "Question?",
         "row": row,
-        "sources": [{"id": "T", "title": "Title", "url": "https://example.org", "locator": "Figure 1"}],
-        "hyperparameters": {"scientific": ["weight_decay"]},
+        "references": [{"id": "T", "title": "Title", "url": "https://example.org", "locator": "Figure 1"}],
         "base": {
             "data": data,
             "model": model,

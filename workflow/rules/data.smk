@@ -1,8 +1,8 @@
-# Downloads, checks, unpacks and tokenises. One rule for the data sets that the same replications want.
+# Downloads, checks, unpacks and tokenises. One rule for all data sets that the same replications need.
 
 
 rule data:
-    """The data sets of all chosen replications: run it before going offline."""
+    """All data sets of the chosen replications. Run it before going offline."""
     input:
         PLAN.metas(PLAN.chosen),
     localrule: True

@@ -9,7 +9,7 @@ rule judge:
         verdicts=PLAN.layout.verdicts(PLAN.scale, "{name}"),
     log:
         f"logs/judge/{PLAN.scale}/{{name}}.log",
-    priority: 1000000  # short, and a verdict is what everybody waits for
+    priority: 1000000  # quick, and verdicts are what the user waits for
     conda:
         "../envs/decaylab.yaml"
     params:

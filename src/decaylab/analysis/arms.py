@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from decaylab.errors import InputError
 from decaylab.replication import (
-    AXIS_PATHS,
     Claim,
     Metric,
     Parameters,
@@ -20,6 +19,7 @@ from decaylab.replication import (
     expand,
     grids_at,
     matches,
+    path_of_axis,
 )
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
@@ -181,7 +181,7 @@ def abscissae(arm: Arm, test: Test, where: str) -> list[float]:
         value: Any = label
         if isinstance(label, str | bool):
             value = next(iter(arm.cells[keys[0]].values())).spec.model_dump(mode="json")
-            for key in AXIS_PATHS.get(test.slope_over, ("",)):
+            for key in path_of_axis(test.slope_over):
                 value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str | bool) or value is None:
             raise InputError(f"{where}: slope_over {test.slope_over}: {label!r} is no number, nor is it in the spec")

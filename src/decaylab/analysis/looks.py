@@ -26,6 +26,8 @@ SKEW_MARGIN = 0.75
 Direction = Literal["above", "below", "within"]
 Kind = Literal["mean", "proportion"]
 Outcome = Literal["reproduced", "contradicted", "negligible", "inconclusive"]
+AGAINST: tuple[Outcome, ...] = ("contradicted", "negligible")
+"""outcomes of one test that settle a claim, strongest first"""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,18 @@ def decide(interval: Interval | None, test: Test, n: int) -> Outcome:
     if high < (effect if test.kind == "proportion" else 0):
         return "contradicted"
     return "negligible" if test.kind == "mean" and inside else "inconclusive"
+
+
+def combine(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a claim whose tests must all hold.
+
+    One test that is contradicted contradicts the claim; one whose effect is negligible makes the claim negligible,
+    since the effect that it states is not there; it is reproduced if all tests are.
+    """
+    for outcome in AGAINST:
+        if outcome in outcomes:
+            return outcome
+    return "reproduced" if outcomes and all(outcome == "reproduced" for outcome in outcomes) else "inconclusive"
 
 
 def intersection(intervals: Sequence[Interval | None]) -> Interval | None:

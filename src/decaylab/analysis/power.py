@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 
 from decaylab.analysis.looks import (
+    AGAINST,
     SEQUENTIAL,
     SKEW_MARGIN,
     Design,
@@ -120,7 +121,8 @@ class Chance:
     """Probabilities of a test's outcomes at a later look, given the values so far."""
 
     decided: float
-    contradicted: float = 0.0
+    against: float = 0.0
+    """that it is contradicted or found negligible, either of which settles its claim whatever the other tests say"""
 
 
 @dataclass(frozen=True)
@@ -185,20 +187,20 @@ def chance(values: Sequence[float], test: Test, so_far: Interval | None, n: int,
     outcomes = [decide(intersection([so_far, (mean - left, mean + right)]), test, n) for mean in means.tolist()]
     return Chance(
         sum(outcome != "inconclusive" for outcome in outcomes) / len(outcomes),
-        sum(outcome == "contradicted" for outcome in outcomes) / len(outcomes),
+        sum(outcome in AGAINST for outcome in outcomes) / len(outcomes),
     )
 
 
 def claim_chance(chances: Iterable[Chance]) -> float:
-    """Probability that a claim is decided by the tests still open: one contradicts it, or all are decided.
+    """Probability that a claim is decided by the tests still open: one goes against it, or all are reproduced.
 
     Raises ValueError if there is no test.
     """
     tests = list(chances)
     if not tests:
         raise ValueError("a claim has at least one test")
-    none_against = math.prod(1 - item.contradicted for item in tests)
-    return 1 - none_against + math.prod(item.decided - item.contradicted for item in tests)
+    none_against = math.prod(1 - item.against for item in tests)
+    return 1 - none_against + math.prod(item.decided - item.against for item in tests)
 
 
 def _count_chance(array: np.ndarray, test: Test, so_far: Interval | None, n: int, confidence: float) -> Chance:
@@ -216,7 +218,7 @@ def _count_chance(array: np.ndarray, test: Test, so_far: Interval | None, n: int
         if sum(part) <= more
     ]
     probabilities = stats.dirichlet_multinomial.pmf(np.array(further), [count + 0.5 for count in counts], more)
-    decided = contradicted = 0.0
+    decided = against = 0.0
     for added, probability in zip(further, probabilities.tolist(), strict=True):
         if probability < 1e-6:
             continue
@@ -227,8 +229,8 @@ def _count_chance(array: np.ndarray, test: Test, so_far: Interval | None, n: int
             interval = paired_proportion_interval(whole[2], whole[0], n, confidence)
         outcome = decide(intersection([so_far, interval]), test, n)
         decided += probability * (outcome != "inconclusive")
-        contradicted += probability * (outcome == "contradicted")
-    return Chance(min(decided, 1.0), min(contradicted, 1.0))
+        against += probability * (outcome in AGAINST)
+    return Chance(min(decided, 1.0), min(against, 1.0))
 
 
 def _why_hopeless(values: Sequence[float], test: Test, reading: Reading, last: int) -> str:

@@ -57,7 +57,7 @@ def decide(
     interval: Interval | None,
     direction: Literal["above", "below", "within"],
     smallest_effect: float,
-    kind: Literal["mean", "rate"] = "mean",
+    kind: Literal["mean", "proportion"] = "mean",
 ) -> Verdict:
     """The verdict of one test.
 
@@ -75,7 +75,7 @@ def decide(
         if -smallest_effect < low and high < smallest_effect:
             return "reproduced"
         return "contradicted" if low > smallest_effect or high < -smallest_effect else "inconclusive"
-    if kind == "rate":
+    if kind == "proportion":
         above, below = low > smallest_effect, high < smallest_effect
         held, refuted = (above, below) if direction == "above" else (below, above)
     elif direction == "above":

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, write_json
@@ -56,10 +56,14 @@ class TestResult(BaseModel):
     """seeds with a number"""
     direction: Literal["above", "below", "within"]
     smallest_effect: float
-    kind: str = "mean"
-    """`mean` of seeds, or a proportion of them"""
+    kind: Literal["mean", "proportion"] = "mean"
     seeds: list[SeedValue] = []
     chosen: list[ChosenSetting] = []
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _old_kind(cls, kind: Any) -> Any:
+        return "proportion" if kind == "rate" else kind
 
 
 class Judged(BaseModel):

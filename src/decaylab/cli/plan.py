@@ -45,7 +45,7 @@ def plan(
     space = workspace(scale, images, text, results)
     reps = selected(names)
     runs = plan_runs(reps, space.scale, space.choices)
-    from decaylab.training.cost import Pricer, is_finished, plan_row
+    from decaylab.training.cost.pricing import Pricer, is_finished, plan_row
 
     pricer = Pricer(space.layout, device, threads)
     rows = [

@@ -81,7 +81,7 @@ def train(
         from decaylab.analysis.preregistration import register_claims
 
         register_claims(select(space.root, "all"), space)
-    from decaylab.training.cost import Pricer
+    from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
 

@@ -21,15 +21,12 @@ def intended_updates(
     of the weights as they are now.
     """
     for group, parameters in grouped_parameters(optimizer).items():
-        shrink = decay.shrink(group, step, learning_rate)
         for parameter in parameters:
             update = last_update(optimizer, parameter)
             if update is None:
                 continue
-            shrunk = shrink * parameter.detach().float()
-            if decay.spec.form == "cautious":
-                shrunk = shrunk * (update.sign() * shrunk.sign() >= 0)
-            yield group, parameter.detach(), -learning_rate * update - shrunk
+            decayed = decay.intended(group, parameter, update, step, learning_rate)
+            yield group, parameter.detach(), -learning_rate * update - decayed
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ from decaylab.replication import (
     claim_lines,
     expand,
     grids_at,
-    line_of,
     load_replication,
     replication_file,
 )
@@ -27,6 +26,7 @@ from decaylab.report.html import Html, duration, number
 from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale, Workspace
+from decaylab.yaml_files import line_of
 
 if TYPE_CHECKING:
     from decaylab.report.figures import Chart
@@ -36,6 +36,7 @@ SPEC_COLUMNS = {
     "learning_rate": lambda spec: spec.optimizer.learning_rate,
     "peak_learning_rate": lambda spec: spec.optimizer.learning_rate,
     "weight_decay": lambda spec: spec.decay.weight_decay,
+    "decay_coefficient": lambda spec: spec.decay.weight_decay,
     "decay_form": lambda spec: spec.decay.form,
     "schedule": lambda spec: spec.schedule.kind,
     "precision": lambda spec: spec.precision,
@@ -43,8 +44,15 @@ SPEC_COLUMNS = {
     "steps": lambda spec: spec.steps,
     "batch_size": lambda spec: spec.batch_size,
     "seed": lambda spec: spec.seed,
+    "epochs": lambda spec: _epochs(spec),
     "tokens": lambda spec: spec.steps * spec.batch_size * getattr(spec.model, "context_length", 0) or None,
 }
+
+
+def _epochs(spec: RunSpec) -> float | None:
+    """How often a run sees its training set, where the spec says how large that is."""
+    examples = getattr(spec.data, "train_examples", None)
+    return spec.steps * spec.batch_size / examples if examples else None
 
 
 @dataclass(frozen=True)
@@ -226,12 +234,12 @@ class Report:
 
     @cached_property
     def grid_lines(self) -> dict[str, int]:
-        """Line of each grid in replication.yaml."""
+        """Line of each grid in replication.yaml: of what this scale changes, if it changes it, else of the source's."""
         path = replication_file(self.workspace.root, self.name)
+        override = self.replication.scales.get(self.scale, ScaleOverride())
+        here = dict.fromkeys(override.grids, "grids") | dict.fromkeys(override.add, "add")
         return {
-            name: line_of(
-                path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name)
-            )
+            name: line_of(path, ("scales", self.scale, here[name], name) if name in here else ("grids", name))
             for name in self.grids
         }
 

@@ -54,11 +54,11 @@ def repeated(learner: Learner | Stack, batch: Batch, loss: Loss | None = None) -
     """
     backward = functools.partial(learner.backward, loss=loss)
     if batch[0].device.type == "cuda":
-        return Recorded(backward, batch, list(learner.buffers.values()))
+        return CUDAGraph(backward, batch, list(learner.buffers.values()))
     return backward if loss else Traced(backward, learner.tensors)
 
 
-class Recorded:
+class CUDAGraph:
     """A backward pass as one CUDA graph, launched anew for each batch.
 
     The pass reads weights and writes gradients where they lie, so optimizer and decay go on as without it. Where the

@@ -41,8 +41,8 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
     if any(_filed(claim) for claim in claims):
         handles.append(line("filed evidence", LIGHT["muted"], marker="s"))
     handles += [
-        Patch(color=LIGHT["good"], label="claimed side"),
-        Patch(color=LIGHT["line"], label="too small to matter"),
+        Patch(color=LIGHT["good"], label="what the claim says"),
+        Patch(color=LIGHT["line"], label="negligible"),
     ]
     legend(figure, handles)
     return Chart("claims", figure, claims_data(claims))
@@ -86,8 +86,8 @@ def _ends(claim: Mapping[str, Any]) -> list[float]:
 def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     filed = _filed(claim)
     effect = claim.get("smallest_effect") or 0
-    # a proportion is held against the smallest effect itself and has no other side of zero
-    rate = claim.get("kind", "mean") != "mean"
+    # a proportion is compared with the smallest effect itself and has no other side of zero
+    rate = claim.get("kind") == "proportion"
     source = (claim.get("source_value") or {}).get("value")
     points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
     points += [source] if source is not None else []

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from decaylab.files import Layout
-from decaylab.training import cost
-from decaylab.training.cost import GPUS, Pricer, shape_of, time_steps
+from decaylab.training.cost import pricing
+from decaylab.training.cost.calibration import time_steps
+from decaylab.training.cost.counting import shape_of
+from decaylab.training.cost.gpus import GPUS
+from decaylab.training.cost.pricing import Pricer
 from decaylab.training.kernels import LAUNCH_BOUND
 from tests.training.cases import IMAGES, TEXT, spec
 
@@ -43,22 +46,22 @@ def test_counting_is_kept_and_follows_what_it_depends_on(tmp_path, monkeypatch):
     shapes = [pricer.shape(run) for run in runs]
     assert shapes[0] == shapes[1] != shapes[2]
     counted = []
-    monkeypatch.setattr(cost, "shape_of", lambda run: counted.append(run))
+    monkeypatch.setattr(pricing, "shape_of", lambda run: counted.append(run))
     again = Pricer(Layout(tmp_path), "cpu")
     assert [again.shape(run) for run in runs] == shapes
     assert counted == []
-    monkeypatch.setattr(cost, "package_digest", lambda *_: "edited")
+    monkeypatch.setattr(pricing, "package_digest", lambda *_: "edited")
     with pytest.raises(TypeError):
         again.shape(runs[0])
     assert counted == [runs[0]]
 
 
 def test_seconds_are_steps_times_what_a_step_took(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "time_steps", lambda run, device, threads: (0.01, 0.001))
+    monkeypatch.setattr(pricing, "time_steps", lambda run, device, threads: (0.01, 0.001))
     pricer = Pricer(Layout(tmp_path), "cpu")
     run = spec(TEXT, steps=1000, evaluation={"every": 500, "train_examples": 10, "examples": 20})
     price = pricer.price(run)
-    assert price.predicted_seconds == pytest.approx(cost.FIXED_SECONDS + 1000 * 0.01 + 3 * 30 * 0.001)
+    assert price.predicted_seconds == pytest.approx(pricing.FIXED_SECONDS + 1000 * 0.01 + 3 * 30 * 0.001)
     assert price.flops == pytest.approx(1000 * shape_of(run).step_flops + 3 * 30 * shape_of(run).example_flops)
     kept = json.loads((tmp_path / "calibration.json").read_text())
     assert {"step": 0.01, "example": 0.001} in kept.values()
@@ -72,7 +75,7 @@ def test_steps_are_timed_by_the_code_that_trains(base):
 
 
 def test_convolutions_are_priced_below_the_peak_that_products_reach(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "time_steps", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr(pricing, "time_steps", lambda *_: (0.0, 0.0))
     h200 = GPUS[0]
     run = spec(IMAGES, model={"blocks": [2, 2, 2, 2], "width": 64}, batch_size=64, precision="bfloat16", steps=1000)
     price = Pricer(Layout(tmp_path), "cpu").price(run)
@@ -85,8 +88,8 @@ def test_how_many_fill_a_gpu(tmp_path, monkeypatch):
     run = spec(TEXT)
     assert pricer.together(run) == 1
     monkeypatch.setattr(pricer, "device", torch.device("cuda"))
-    assert pricer.together(run) == cost.MOST_TOGETHER
+    assert pricer.together(run) == pricing.MOST_TOGETHER
     assert pricer.together(spec(TEXT, **GPT2)) == 1
     middle = spec(TEXT, model={"width": 256, "heads": 4, "context_length": 256}, batch_size=32)
-    assert 1 < pricer.together(middle) < cost.MOST_TOGETHER
+    assert 1 < pricer.together(middle) < pricing.MOST_TOGETHER
     assert pricer.together(middle) == round(LAUNCH_BOUND / shape_of(middle).step_flops)

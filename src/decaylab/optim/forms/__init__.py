@@ -1,0 +1,1 @@
+"""Decay forms: one file each, found by its name; see `decaylab.optim.form`."""

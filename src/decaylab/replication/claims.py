@@ -1,0 +1,153 @@
+"""Claims: a statement, what the source says about it, and the tests that decide it.
+
+replication.yaml writes claims in a short form, which `short_form` expands to what stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from decaylab.files import sha256_json
+from decaylab.spec import Strict
+from decaylab.workspace import Scale
+
+Scalar = bool | int | float | str
+Selection = dict[str, Scalar]
+"""parameters that select an arm; the value `best` stands for the best value of that axis for this arm"""
+
+
+class Metric(Strict):
+    """A number read from one run.
+
+    Without `at` and `over` it is the value at the end of the run. A name with a dot, such as `lost_updates.mlp`, is a
+    column of one parameter group. Losses and errors of a diverged run are at chance level.
+    """
+
+    name: str
+    at: float | None = Field(default=None, ge=0, le=1)
+    """fraction of the run: the last recorded row at or before it"""
+    over: tuple[float, float] | None = None
+    """between these fractions of the run ..."""
+    reduce: Literal["mean", "min", "max", "slope"] = "mean"
+    """... the mean, minimum or maximum, or the slope per whole run"""
+    log: bool = False
+    """natural logarithm of the value, so that differences are ratios"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Metric:
+        if self.at is not None and self.over is not None:
+            raise ValueError("a metric has `at` or `over`, not both")
+        if self.over and not 0 <= self.over[0] < self.over[1] <= 1:
+            raise ValueError("`over` needs two fractions of the run in ascending order")
+        return self
+
+
+def _metric(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Term(Strict):
+    """weight x metric of one arm."""
+
+    arm: Selection
+    weight: float = 1.0
+    metric: Metric | None = None
+    """None takes the test's"""
+
+    _shorthand = field_validator("metric", mode="before")(_metric)
+
+
+class Test(Strict):
+    """A contrast: one number per seed, its interval over seeds, and the smallest effect that it must exceed.
+
+    Exactly one form:
+    `arm` and `minus`: the seed-paired difference of two arms;
+    `arm` alone: the arm's value, minus `reference` if given;
+    `arm` and `slope_over`: the slope of the metric along an axis (over log10 of its values, or the values);
+    `terms`: any weighted sum.
+    """
+
+    __test__ = False  # not a pytest class
+
+    name: str | None = None
+    metric: Metric
+    arm: Selection | None = None
+    minus: Selection | None = None
+    terms: list[Term] | None = None
+    reference: float = 0.0
+    slope_over: str | None = None
+    slope_scale: Literal["log10", "linear"] = "log10"
+    kind: Literal["mean", "proportion"] = "mean"
+    """mean: Student's interval over seeds; proportion: share of seeds (metric 0 or 1), Clopper-Pearson interval"""
+    direction: Literal["above", "below", "within"]
+    """within: equivalence, the whole interval between -smallest_effect and +smallest_effect"""
+    smallest_effect: float = Field(ge=0)
+    """in the metric's unit: smaller differences do not matter, whatever their sign"""
+    best_by: Metric | None = None
+    """what `best` minimises; None takes the metric itself"""
+
+    _shorthand = field_validator("metric", "best_by", mode="before")(_metric)
+
+    @model_validator(mode="after")
+    def _check(self) -> Test:
+        if (self.arm is None) == (self.terms is None):
+            raise ValueError("a test selects an arm (with or without a contrast) or has `terms`")
+        if self.terms is not None and (self.minus is not None or self.slope_over):
+            raise ValueError("a test with `terms` has no contrast and no `slope_over`")
+        if self.minus is not None and self.slope_over:
+            raise ValueError("a slope has no contrast")
+        if self.kind == "proportion" and (self.minus is not None or self.terms or self.slope_over):
+            raise ValueError("a proportion is of one arm")
+        if self.kind == "proportion" and self.reference:
+            raise ValueError("a proportion has no reference; it is compared with the smallest effect")
+        if self.direction == "within" and self.smallest_effect == 0:
+            raise ValueError("an equivalence test needs a smallest effect above 0")
+        return self
+
+
+class Variant(Strict):
+    """The same claim judged elsewhere: another network, each arm at its best learning rate. Shown beside it."""
+
+    label: str
+    arm: Selection = {}
+    """replaces these parameters in every arm of the tests"""
+    tests: list[Test] | None = None
+    """or tests of its own"""
+
+
+class SourceValue(Strict):
+    """What the source reports, in the estimate's unit where it gives a number."""
+
+    value: float | None = None
+    text: str
+    """the numbers as the source gives them, and how certain they are"""
+    same_setting: list[Scale] = []
+    """scales at which our setting is the source's, so that the difference of both numbers is shown"""
+
+
+class Claim(Strict):
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    statement: str
+    locator: str
+    unit: str
+    """of the estimate: 'test error (fraction)', 'nats'"""
+    source_value: SourceValue
+    tests: list[Test] = Field(min_length=1)
+    """all must hold for `reproduced`"""
+    also: list[Variant] = []
+    scales: list[Scale] = Field(min_length=1)
+    """where it may be judged; elsewhere the verdict is `not run`"""
+    note: str = ""
+
+    def sha256(self) -> str:
+        """Digest of everything that decides the verdict. Note, locator and source value may still be improved.
+
+        Fields that are None are left out, as in a run's id, so that digests outlive new features.
+        """
+        value = self.model_dump(mode="json", exclude_none=True, exclude={"note", "source_value", "locator"})
+        for test in [*value["tests"], *(test for variant in value["also"] for test in variant.get("tests", []))]:
+            if test["kind"] == "proportion":
+                test["kind"] = "rate"  # its name when the first claims were preregistered
+        return sha256_json(value)

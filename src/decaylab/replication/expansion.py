@@ -1,0 +1,219 @@
+"""From a replication to its runs: axes, scales and the user's data, down to RunSpecs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from decaylab.errors import InputError
+from decaylab.replication.schema import Grid, GridOverride, Parameters, Replication, ScaleOverride, path_of_axis
+from decaylab.sources import Choice
+from decaylab.spec import RunSpec, parse_spec
+from decaylab.workspace import Scale
+from decaylab.yaml_files import explain, merge, set_path
+
+
+@dataclass
+class PlannedRun:
+    """A run and why it is wanted: for each replication, the parameters under which its claims know it."""
+
+    spec: RunSpec
+    wanted: dict[str, list[Parameters]] = field(default_factory=dict)
+    """replication name: one or more sets of parameters (grid, axes)"""
+    priority: int = 0
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id
+
+
+def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
+    """The replication's grids at a scale, with all overrides merged in. Raises InputError naming scale and grid."""
+    override = rep.scales.get(scale, ScaleOverride())
+    grids = {}
+    for name, grid in rep.grids.items():
+        over = override.grids.get(name, GridOverride())
+        if over.skip:
+            continue
+        where = f"replications/{rep.name}/replication.yaml: scales.{scale}.grids.{name}"
+        axes = _axes_at(grid, over, where)
+        start = merge(grid.start.model_dump() if grid.start else {}, over.start) or None
+        # a grid that starts from another inherits its parent's settings instead of the common base
+        common = [] if start else [rep.base, override.base]
+        try:
+            grids[name] = Grid(
+                label=over.label or grid.label,
+                base=merge({}, *common, grid.base, over.base),
+                axes={key: values for key, values in axes.items() if values is not None},
+                only=grid.only if over.only is None else over.only,
+                start=start,
+                priority=grid.priority,
+            )
+        except ValidationError as error:
+            raise InputError(explain(error, where)) from None
+    for name, grid in override.add.items():
+        common = [] if grid.start else [rep.base, override.base]
+        grids[name] = grid.model_copy(update={"base": merge({}, *common, grid.base)})
+    return grids
+
+
+def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
+    """A grid's axes with those of the override; None where it removes one."""
+    axes = dict(grid.axes)
+    for name, value in over.arms.items():
+        path, here = path_of_axis(name), f"{where}.arms.{name}"
+        changed = {axis: _with_value(axis, values, path, value, here) for axis, values in axes.items()}
+        if changed == axes:
+            raise InputError(f"{here}: no axis of the grid sets it")
+        axes = changed
+    for axis, values in over.axes.items():
+        fragments = isinstance(values, dict) and all(isinstance(value, dict | None) for value in values.values())
+        if fragments and isinstance(axes.get(axis), dict):
+            values = {label: value for label, value in merge(axes[axis], values).items() if value is not None}
+        axes[axis] = values
+    return axes
+
+
+def _with_value(axis: str, values: Any, path: tuple[str, ...], value: Any, where: str) -> Any:
+    """The values of an axis, with `value` at `path` wherever they set it. Labels stay: claims select by them."""
+    labelled = values if isinstance(values, dict) else {item: item for item in values}
+    if path_of_axis(axis) == path and not any(isinstance(item, dict) for item in labelled.values()):
+        return {label: _scaled(item, value, where) for label, item in labelled.items()}
+    changed = {}
+    for label, item in labelled.items():
+        found: Any = item
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        changed[label] = item if found is None else set_path(item, path, _scaled(found, value, where))
+    return changed if changed != labelled else values
+
+
+def _scaled(old: Any, value: Any, where: str) -> Any:
+    """`x 2.5` multiplies, anything else replaces."""
+    if not (isinstance(value, str) and value.startswith("x ")):
+        return value
+    try:
+        factor = float(value[2:])
+        # twelve digits, so that 0.1 x 3 is 0.3
+        return type(old)(float(f"{old * factor:.12g}"))
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: expected a value or `x 2.5`, and a number in the arms, got {value!r}") from None
+
+
+def expand(
+    rep: Replication,
+    scale: Scale,
+    choices: dict[str, Choice] | None = None,
+    where: str | None = None,
+) -> list[tuple[RunSpec, Parameters, int]]:
+    """All runs of a replication at a scale, as (spec, parameters, priority), parents before children.
+
+    `choices` maps `images` and `text` to a source that replaces the replication's own.
+    Snapshots that children start from are added to their parents.
+
+    Raises:
+        InputError: a resolved spec is impossible; the line names the grid and its parameters.
+    """
+    where = where or f"replications/{rep.name}/replication.yaml"
+    grids = grids_at(rep, scale)
+    done: dict[str, list[tuple[dict[str, Any], Parameters, RunSpec]]] = {}
+    wanted_steps: dict[str, set[int]] = {}
+    waiting = dict(grids)
+    while waiting:
+        ready = [name for name, grid in waiting.items() if grid.start is None or grid.start.grid not in waiting]
+        if not ready:
+            raise InputError(f"{where}: grids {', '.join(waiting)}: each starts from another; one must start fresh")
+        for name in ready:
+            grid = waiting.pop(name)
+            done[name] = []
+            for fragment, parameters in _combinations(name, grid, done, grids, where):
+                label = ", ".join(f"{key}={value}" for key, value in parameters.items())
+                spec = parse_spec(_with_choice(fragment, choices or {}), f"{where}: {scale}: {label}")
+                if spec.start:
+                    wanted_steps.setdefault(spec.start.run.run_id, set()).add(spec.start.step)
+                done[name].append((fragment, parameters, spec))
+    runs = []
+    for name in grids:
+        for _, parameters, spec in done[name]:
+            spec = with_snapshots(spec, wanted_steps.get(spec.run_id, ()))
+            runs.append((spec, parameters, grids[name].priority))
+    return sorted(runs, key=lambda run: run[0].depth)
+
+
+def with_snapshots(spec: RunSpec, steps: Iterable[int]) -> RunSpec:
+    """The same run, which saves its state after these steps as well."""
+    steps = tuple(sorted({*spec.snapshots, *steps}))
+    return spec if steps == spec.snapshots else spec.model_copy(update={"snapshots": steps})
+
+
+def _combinations(name, grid, done, grids, where):
+    """Yield (fragment, parameters) for each combination of a grid's axes and, if it has them, its parents."""
+    names = list(grid.axes)
+    choices = [
+        list(values.items()) if isinstance(values, dict) else [(value, value) for value in values]
+        for values in grid.axes.values()
+    ]
+    if grid.start is None:
+        parents: list[tuple[dict[str, Any], Parameters]] = [({}, {})]
+    else:
+        if grid.start.grid not in grids:
+            raise InputError(f"{where}: grids.{name}.start.grid: there is no grid {grid.start.grid!r} at this scale")
+        parents = []
+        for fragment, parameters, spec in done[grid.start.grid]:
+            if not matches(parameters, grid.start.where):
+                continue
+            for at in grid.start.at:
+                start = {
+                    "run": spec.model_dump(mode="json"),
+                    "step": max(1, round(at * spec.steps)),
+                    "optimizer_state": grid.start.optimizer_state,
+                }
+                kept = {key: item for key, item in fragment.items() if key != "start"}
+                parents.append((kept | {"start": start}, parameters | {"start_at": at}))
+        if not parents:
+            raise InputError(f"{where}: grids.{name}.start.where: no run of grid {grid.start.grid!r} matches")
+    for parent_fragment, parent_parameters in parents:
+        for combination in itertools.product(*choices):
+            fragment = merge(parent_fragment, grid.base)
+            parameters: Parameters = parent_parameters | {"grid": name}
+            for axis, (label, value) in zip(names, combination, strict=True):
+                parameters = parameters | {axis: label}
+                if isinstance(value, dict):
+                    fragment = merge(fragment, value)
+                else:
+                    fragment = set_path(fragment, path_of_axis(axis), value)
+            if grid.only is None or any(matches(parameters, keep) for keep in grid.only):
+                yield fragment, parameters
+
+
+def matches(parameters: Parameters, where: dict[str, Any]) -> bool:
+    """True if every key of `where` is a parameter with that value (or one of those values)."""
+    return all(
+        key in parameters and (parameters[key] in value if isinstance(value, list) else parameters[key] == value)
+        for key, value in where.items()
+    )
+
+
+def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice]) -> dict[str, Any]:
+    """Replace the data source by the user's choice, in the run and in the run it starts from."""
+    choice = choices.get(fragment.get("data", {}).get("kind"))
+    if choice is None:
+        return fragment
+    # merge() keeps the old digest when the new source has none, so set it outright
+    return fragment | {"data": fragment["data"] | choice.fields()}
+
+
+def plan_runs(reps: list[Replication], scale: Scale, choices: dict[str, Choice] | None = None) -> dict[str, PlannedRun]:
+    """All runs of several replications by run id, parents before children; equal specs appear once."""
+    runs: dict[str, PlannedRun] = {}
+    for rep in reps:
+        for spec, parameters, priority in expand(rep, scale, choices):
+            run = runs.setdefault(spec.run_id, PlannedRun(spec, {}, priority))
+            run.spec = with_snapshots(run.spec, spec.snapshots)
+            run.priority = min(run.priority, priority)
+            run.wanted.setdefault(rep.name, []).append(parameters)
+    return dict(sorted(runs.items(), key=lambda item: item[1].spec.depth))
