@@ -1,16 +1,18 @@
 """Replications: questions with references, runs and claims, read from replications/<name>/replication.yaml."""
 
-from decaylab.replication.claims import Claim, Metric, Scalar, Selection, SourceValue, Term, Test, Variant
+from decaylab.replication.claims import Claim, Metric, Precondition, Scalar, Selection, SourceValue, Term, Test, Variant
 from decaylab.replication.expansion import (
     PlannedRun,
+    arm_key,
     expand,
     grids_at,
     matches,
     plan_runs,
+    planned_seeds,
     with_snapshots,
 )
 from decaylab.replication.files import claim_lines, list_replications, load_replication, replication_file, select
-from decaylab.replication.schema import Grid, Parameters, Reference, Replication, ScaleOverride, path_of_axis
+from decaylab.replication.schema import Grid, Parameters, Reference, RegimeArm, Replication, ScaleOverride, path_of_axis
 
 __all__ = [
     "Claim",
@@ -18,7 +20,9 @@ __all__ = [
     "Metric",
     "Parameters",
     "PlannedRun",
+    "Precondition",
     "Reference",
+    "RegimeArm",
     "Replication",
     "Scalar",
     "ScaleOverride",
@@ -27,6 +31,7 @@ __all__ = [
     "Term",
     "Test",
     "Variant",
+    "arm_key",
     "claim_lines",
     "expand",
     "grids_at",
@@ -35,6 +40,7 @@ __all__ = [
     "matches",
     "path_of_axis",
     "plan_runs",
+    "planned_seeds",
     "replication_file",
     "select",
     "with_snapshots",

@@ -19,6 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from decaylab.analysis.verdict import VERDICTS
+from decaylab.replication import Reference
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -113,6 +114,13 @@ def scalar(value: Any) -> str:
 def words(name: Any) -> str:
     """`weight_decay` -> `weight decay`."""
     return str(name).replace("_", " ")
+
+
+def citation(reference: Reference) -> str:
+    """`Bergsma et al. 2025`; the title of a publication without authors."""
+    names = [name.strip() for name in reference.authors.replace(" and ", ", ").split(",") if name.strip()]
+    who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+    return f"{who} {reference.year}" if who and reference.year else who or reference.title
 
 
 def scale_text(scale: str) -> str:

@@ -1,7 +1,7 @@
-"""What documents say of results: generated from committed evidence, never typed.
+"""What documents say about replications and their results: generated, never typed.
 
-`make readme` runs this module; a test checks that each document says what the evidence says. What is generated stands
-between two marks, `<!-- name: ... -->` and `<!-- /name -->`.
+`make readme` runs this module, and a test checks that each document says what the evidence says. Generated text stands
+between two markers, `<!-- name: ... -->` and `<!-- /name -->`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import select
+from decaylab.replication import Replication, select
 from decaylab.report.claims import judged_in, read_evidence
-from decaylab.report.figures import claims_forest
-from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
+from decaylab.report.figures import claims_forest, png
+from decaylab.report.html import citation, duration, estimate, number, scalar, scale_text, words
 from decaylab.sources import BUILTIN
 from decaylab.workspace import find_root
 
@@ -123,33 +121,48 @@ def claims(file: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-GENERATED: dict[str, tuple[str, Callable[[Path], str]]] = {
-    "README.md": ("headline", headline),
-    "docs/real-data-on-a-laptop.md": ("own-data", own_data),
-}
-"""document: name of its marks, what stands between them"""
+def replications(root: Path) -> str:
+    """All replications with their question and references, as a Markdown table."""
+    lines = ["| name | the question | published in |", "|---|---|---|"]
+    for rep in select(root, "all"):
+        question = " ".join(rep.question.split())
+        lines.append(f"| [`{rep.name}`](replications/{rep.name}) | {question} | {'; '.join(_cite(rep))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cite(rep: Replication) -> list[str]:
+    """`D'Angelo et al. 2024`, linked, for each reference of a replication."""
+    return [f"[{citation(reference)}]({reference.url})" for reference in rep.references]
+
+
+GENERATED: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
+    ("README.md", "headline", headline),
+    ("README.md", "replications", replications),
+    ("docs/real-data-on-a-laptop.md", "own-data", own_data),
+)
+"""document, name of its markers, and what generates the text between them"""
 
 
 def split(path: Path, name: str) -> tuple[str, str, str]:
-    """A document before, between and after its marks. Raises InputError if they are gone."""
+    """A document before, between and after its markers. Raises InputError if they are missing."""
     text = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}:", f"<!-- /{name} -->"
     if begin not in text or end not in text:
-        raise InputError(f"{path}: expected the marks {begin} ... and {end}")
+        raise InputError(f"{path}: expected the markers {begin} ... and {end}")
     first = text.index("\n", text.index(begin)) + 1
     return text[:first], text[first : text.index(end)], text[text.index(end) :]
 
 
 def write(root: Path) -> None:
-    """Replace what is generated in all documents, and the figure. Raises InputError if a document lost its marks."""
-    for document, (name, generate) in GENERATED.items():
+    """Write the generated parts of all documents, and the figure. Raises InputError if a document lost its markers."""
+    for document, name, generate in GENERATED:
         before, _, after = split(root / document, name)
         with atomic_path(root / document) as temporary:
             temporary.write_text(before + generate(root) + after, encoding="utf-8")
     chart = claims_forest([claim for _, claim in headline_claims(root)])
     if chart is not None:
-        with atomic_path(root / FIGURE) as temporary, matplotlib.rc_context({"savefig.facecolor": "white"}):
-            chart.figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        with atomic_path(root / FIGURE) as temporary:
+            temporary.write_bytes(png(chart.figure))
 
 
 if __name__ == "__main__":
