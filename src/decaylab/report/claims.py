@@ -12,7 +12,7 @@ from decaylab.files import Layout
 from decaylab.replication import Replication, claim_lines, replication_file
 from decaylab.report.html import relative
 from decaylab.report.provenance import sources_text
-from decaylab.sources import BUILTIN
+from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
 
 
@@ -29,7 +29,7 @@ def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict
 
     def rank(pair: tuple[dict[str, Any], ClaimVerdict]) -> tuple[int, bool, int]:
         file, judged = pair
-        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
+        own = not all(is_named(data["source"]) for data in file["data"])
         return -SCALES.index(file["scale"]), own, -judged.n
 
     pairs = ((file, item) for file in evidence for item in file["verdicts"].claims if item.claim == claim)

@@ -16,7 +16,7 @@ from decaylab.replication import Replication, select
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
 from decaylab.report.html import citation, duration, estimate, number, scalar, scale_text, words
-from decaylab.sources import BUILTIN
+from decaylab.sources import is_named
 from decaylab.workspace import find_root
 
 FIGURE = Path("docs/images/headline.png")
@@ -81,7 +81,7 @@ def own_data(root: Path) -> str:
     for rep in select(root, "headline"):
         for file in read_evidence(root, rep.name):
             sources = [data["source"] for data in file["data"]]
-            if not {*BUILTIN["images"], *BUILTIN["text"]} & set(sources):
+            if not any(map(is_named, sources)):
                 about = f"{scale_text(file['scale'])} scale on {file['hardware']}, data {', '.join(sources)}, "
                 about += f"{len(file['runs'])} runs of {duration(file['seconds'])} in all, {file['made_at'][:10]}"
                 sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
