@@ -21,7 +21,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
-from decaylab.spec.base import Fraction, NonNegative, Positive, Strict
+from decaylab.spec.base import Fraction, Positive, Strict
 from decaylab.spec.data import Data
 from decaylab.spec.decay import Decay, form_literal
 from decaylab.spec.models import Model
