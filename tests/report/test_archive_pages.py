@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from decaylab.analysis import evidence
+from decaylab.analysis import filing, restoring
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
@@ -27,7 +27,7 @@ def both(clone, inventor, tmp_path):
     inventor[1](root, layout, "tiny_run", "smoke")
     elsewhere = Layout(root / "elsewhere")
     inventor[1](root, elsewhere, "tiny_run", "gpu")
-    evidence.collect(rep, "gpu", elsewhere, root)
+    filing.collect(rep, Workspace(root, "gpu", elsewhere))
     return root, layout
 
 
@@ -52,7 +52,7 @@ def test_evidence_stands_beside_what_ran_here(both):
 
 def test_a_rendered_report_is_what_evidence_links_to(both):
     root, layout = both
-    evidence.restore(FILED, layout.filed(FILED), root)
+    restoring.restore(FILED, layout.filed(FILED), root)
     report = layout.filed(FILED).report("gpu", "tiny_run")
     report.parent.mkdir(parents=True)
     report.write_text("x")
@@ -69,7 +69,7 @@ def test_a_rendered_report_is_what_evidence_links_to(both):
 
 def test_restored_evidence_is_a_site_of_its_own(both):
     root, layout = both
-    names = evidence.restore(FILED, layout.filed(FILED), root)
+    names = restoring.restore(FILED, layout.filed(FILED), root)
     assert names == ["tiny_evidence", "tiny_run"]
     index = build_filed_site(Workspace(root, layout=layout))
     assert index == layout.reports / "evidence" / "index.html"
@@ -98,6 +98,6 @@ def test_what_is_not_restored_is_one_line(both):
     root, layout = both
     with pytest.raises(InputError, match=f"origin.json: no such file; run `decaylab evidence restore {FILED}` first"):
         render_filed(FILED, "tiny_run", Workspace(root, layout=layout))
-    evidence.restore(FILED, layout.filed(FILED), root)
+    restoring.restore(FILED, layout.filed(FILED), root)
     with pytest.raises(InputError, match="'tiny_never': expected one of tiny_evidence, tiny_run"):
         render_filed(FILED, "tiny_never", Workspace(root, layout=layout))

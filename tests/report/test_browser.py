@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from decaylab.analysis.evidence import collect, restore
+from decaylab.analysis.filing import collect
+from decaylab.analysis.restoring import restore
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
 from decaylab.report.archive_pages import build_filed_site, render_filed

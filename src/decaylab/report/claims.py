@@ -6,24 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import load_evidence, read_origin
-from decaylab.errors import InputError
-from decaylab.files import Layout, read_json
+from decaylab.analysis.archive import load_evidence, read_origin
+from decaylab.analysis.verdict import ClaimVerdict, VerdictFile
+from decaylab.files import Layout
 from decaylab.replication import Replication, claim_lines, replication_file
 from decaylab.report.html import relative
 from decaylab.report.provenance import sources_text
-from decaylab.sources import BUILTIN
+from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
-
-
-def read_verdicts(path: Path) -> dict[str, Any] | None:
-    """A verdict file, or None if there is none. Raises InputError if it is not one."""
-    if not path.exists():
-        return None
-    value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("claims"), list):
-        raise InputError(f"{path}: expected a JSON object with a list `claims`")
-    return value
 
 
 def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
@@ -31,19 +21,19 @@ def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
     return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
 
 
-def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], ClaimVerdict]]:
     """(evidence, the claim as judged there), the best first, for each file in which a claim has a verdict.
 
     Best is the largest scale; then data that everybody has, as a reader's own runs will; then the most seeds.
     """
 
-    def rank(pair: tuple[dict[str, Any], dict[str, Any]]) -> tuple[int, bool, int]:
+    def rank(pair: tuple[dict[str, Any], ClaimVerdict]) -> tuple[int, bool, int]:
         file, judged = pair
-        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
-        return -SCALES.index(file["scale"]), own, -judged["n"]
+        own = not all(is_named(data["source"]) for data in file["data"])
+        return -SCALES.index(file["scale"]), own, -judged.n
 
-    pairs = ((file, item) for file in evidence for item in file["verdicts"]["claims"] if item["claim"] == claim)
-    return sorted((pair for pair in pairs if pair[1]["verdict"] != "not run"), key=rank)
+    pairs = ((file, item) for file in evidence for item in file["verdicts"].claims if item.claim == claim)
+    return sorted((pair for pair in pairs if pair[1].verdict != "not run"), key=rank)
 
 
 def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
@@ -55,9 +45,8 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
     lines = claim_lines(replication_file(root, rep.name))
-    judged = {
-        claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
-    }
+    verdicts = VerdictFile.read(layout.verdicts(scale, rep.name))
+    judged = {claim.claim: claim for claim in verdicts.claims} if verdicts else {}
     shown = read_origin(layout)
     # restored evidence is shown two folders below a reader's own runs, see Layout.filed
     home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
@@ -69,7 +58,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
         found = judged.get(claim.id)
         origin = None
         filed = judged_in(evidence, claim.id)
-        if (found is None or found["verdict"] == "not run") and filed:
+        if (found is None or found.verdict == "not run") and filed:
             (file, found), *filed = filed
             origin = _shown_at(file, home, root, here)
         view = {
@@ -87,6 +76,8 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "scale": None,
             "direction": claim.tests[0].direction,
             "smallest_effect": claim.tests[0].smallest_effect,
+            "kind": claim.tests[0].kind,
+            "test": claim.tests[0].name or claim.tests[0].metric.name,
             "registered_at": None,
             "registered_before_runs": None,
             "parts": [],
@@ -95,16 +86,16 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "seconds": None,
             "commits": [],
             "hardware": None,
-        } | {key: value for key, value in (found or {}).items() if key not in ("statement", "locator")}
+        } | {key: value for key, value in (found.to_json() if found else {}).items() if key != "statement"}
         view |= {
             "replication": rep.name,
             "note": claim.note,
             "line": lines[claim.id],
-            "text_changed": bool(found and found.get("claim_sha256") not in (None, claim.sha256())),
+            "text_changed": bool(found and found.claim_sha256 not in (None, claim.sha256())),
             "here": bool(found) and origin is None,
             "origin": origin,
             "evidence": [
-                {key: item[key] for key in ("verdict", "estimate", "interval", "n")}
+                {key: getattr(item, key) for key in ("verdict", "estimate", "interval", "n")}
                 | {
                     "label": f"{file['scale']}, {file['hardware']}, {sources_text(file['data'])}",
                     "link": _shown_at(file, home, root, here),
@@ -115,12 +106,12 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "report_link": f"{rep.name}.html#claim-{claim.id}",
             "runs": [
                 {"id": run_id, "link": f"runs/{run_id}.html" if layout.summary(run_id).exists() else None}
-                for run_id in (found or {}).get("run_ids") or []
+                for run_id in (found.run_ids if found else [])
             ],
             "commit_text": _few(
-                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in _texts(found, "commits")]
+                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in (found.commits if found else [])]
             ),
-            "hardware_text": _few([_hardware(item) for item in _texts(found, "hardware")]),
+            "hardware_text": _few(found.hardware if found else []),
         }
         views.append(view)
     return views
@@ -130,15 +121,6 @@ def _shown_at(file: Mapping[str, Any], home: Layout, root: Path, here: Path) -> 
     """Where evidence can be read: its report if it is rendered, else the file itself."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
     return relative(report if report.exists() else root / file["file"], here)
-
-
-def _texts(found: Mapping[str, Any] | None, key: str) -> list[Any]:
-    value = (found or {}).get(key)
-    return [item for item in (value if isinstance(value, list) else [value]) if item]
-
-
-def _hardware(value: Any) -> str:
-    return str(value.get("name") or value.get("device")) if isinstance(value, Mapping) else str(value)
 
 
 def _few(texts: list[str]) -> str:

@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from decaylab.analysis.statistics import VERDICTS
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.replication import Reference
 from decaylab.report import colours
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import nbformat
 
-from decaylab.analysis.filed import read_origin
+from decaylab.analysis.archive import read_origin
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.claims import read_verdicts
 from decaylab.report.html import TEMPLATES, icons, scale_text, style
 from decaylab.report.output import PAGE
 from decaylab.report.provenance import evidence_note
@@ -55,7 +55,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
     origin = read_origin(layout)
     executed = root / "logs" / "notebooks" / (origin.name if origin else "") / scale / f"{name}.ipynb"
     execute(source, executed, {PARAMETER: workspace.to_json()}, cwd=root, change=compose)
-    verdicts = read_verdicts(layout.verdicts(scale, name))
+    verdicts = VerdictFile.read(layout.verdicts(scale, name))
     page = {
         "name": name,
         "title": rep.title,
@@ -173,13 +173,13 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _facts(scale: Scale, verdicts: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(scale: Scale, verdicts: VerdictFile | None) -> list[tuple[str, str]]:
     facts = [("Scale", scale_text(scale))]
     if verdicts:
-        claims = verdicts["claims"]
-        facts.append(("Commit", (verdicts.get("commit") or "unknown").removesuffix("+dirty")[:12]))
-        hardware = sorted({name for claim in claims for name in claim.get("hardware") or []})
+        claims = verdicts.claims
+        facts.append(("Commit", (verdicts.commit or "unknown").removesuffix("+dirty")[:12]))
+        hardware = sorted({name for claim in claims for name in claim.hardware})
         facts.append(("Hardware", ", ".join(hardware) or "nothing has run"))
-        counts = verdicts["counts"]
+        counts = verdicts.counts
         facts.append(("Claims", ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"))
     return facts

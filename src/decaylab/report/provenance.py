@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import Origin
+from decaylab.analysis.archive import Origin
 from decaylab.report.html import Html, link, relative, scale_text
 from decaylab.workspace import Workspace
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import read_origin
-from decaylab.analysis.judge import hardware_name
+from decaylab.analysis.archive import read_origin
 from decaylab.analysis.results import load_run
+from decaylab.analysis.verdict import VERDICTS, VerdictFile
 from decaylab.files import atomic_path, git_commit
 from decaylab.replication import (
     PlannedRun,
@@ -19,8 +19,8 @@ from decaylab.replication import (
     plan_runs,
     replication_file,
 )
-from decaylab.report.claims import claim_views, read_verdicts
-from decaylab.report.html import VERDICTS, duration, environment, icons, number, relative, scalar, size, words
+from decaylab.report.claims import claim_views
+from decaylab.report.html import duration, environment, icons, number, relative, scalar, size, words
 from decaylab.report.provenance import evidence_note
 from decaylab.workspace import Workspace
 
@@ -73,11 +73,11 @@ def index_page(
     views = [view for rep in reps for view in claims[rep.name]]
     counts = Counter(view["verdict"] for view in views)
     filed = layout.reports / "evidence" / "index.html"
-    here = [read_verdicts(layout.verdicts(scale, rep.name)) for rep in reps]
+    here = [VerdictFile.read(layout.verdicts(scale, rep.name)) for rep in reps]
     return {
         "scale": scale,
         "commit": git_commit(workspace.root),
-        "hardware": ", ".join(sorted({hardware_name(run.summary) for run in runs})),
+        "hardware": ", ".join(sorted({run.hardware_name for run in runs})),
         "runs": len(runs),
         "seconds": sum(run.summary["seconds"] for run in runs),
         "counts": {verdict: counts[verdict] for verdict in VERDICTS},
@@ -85,7 +85,7 @@ def index_page(
         "total": len(views),
         "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
-        "expected": sum(file["expected_false_verdicts"] for file in here if file),
+        "expected": sum(file.expected_false_verdicts for file in here if file),
         "replications": [
             {
                 "name": rep.name,

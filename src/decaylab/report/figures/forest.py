@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
@@ -33,8 +34,7 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
         axes_list = figure.subplots(len(claims), 1, squeeze=False)
         for axes, claim in zip(axes_list[:, 0], claims, strict=True):
             _forest_row(axes, claim)
-    seen = [verdict for verdict in ("reproduced", "contradicted", "inconclusive", "not run")
-            if verdict in {claim["verdict"] for claim in claims}]  # fmt: skip
+    seen = [verdict for verdict in VERDICTS if verdict in {claim["verdict"] for claim in claims}]
     handles = [line(verdict, colours.verdict_colour(verdict), marker="o") for verdict in seen]
     if any((claim.get("source_value") or {}).get("value") is not None for claim in claims):
         handles.append(line("source", LIGHT["ink"], marker="D", markerfacecolor="none", linestyle="none"))
@@ -86,8 +86,8 @@ def _ends(claim: Mapping[str, Any]) -> list[float]:
 def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     filed = _filed(claim)
     effect = claim.get("smallest_effect") or 0
-    # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
-    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") in ("proportion", "rate")
+    # a proportion is compared with the smallest effect itself and has no other side of zero
+    rate = claim.get("kind") == "proportion"
     source = (claim.get("source_value") or {}).get("value")
     points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
     points += [source] if source is not None else []

@@ -315,7 +315,7 @@ def test_the_root_is_found_from_below(tmp_path):
         find_root(Path("/"))
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("replications/*/replication.yaml")))
