@@ -5,156 +5,183 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from decaylab.analysis import allocation
-from decaylab.analysis.allocation import Step
 from decaylab.analysis.arms import possible_runs
 from decaylab.analysis.undecided import Progress, progress
 from decaylab.errors import InputError
 from decaylab.files import read_json
-from decaylab.replication import PlannedRun, Replication, expand, plan_runs, record_seeds
+from decaylab.operations import run_flops
+from decaylab.replication import PlannedRun, Replication, plan_runs, record_seeds, with_snapshots
 from decaylab.training.pool import Pool
-from decaylab.workflow.jobs import cost
 from decaylab.workspace import Workspace
 
+Wanted = Mapping[str, Collection[str]]
+"""replication: ids of its claims"""
 
-@dataclass
+
+@dataclass(frozen=True)
 class Outcome:
-    """How it ended."""
+    """How far the claims have come."""
 
     closed: int
     """claims that are decided, or not testable here"""
     total: int
     open: list[str]
-    """claims that more seeds could still decide"""
-    trained: int
-    """runs that were added"""
+    """claims and variants that more seeds could still decide"""
+    missing: int
+    """planned runs that only figures read and that have not been trained"""
 
     @property
     def complete(self) -> bool:
-        return not self.open
+        return not self.open and not self.missing
 
 
 @dataclass
-class Decider:
-    """Adds seeds to the claims of some replications.
+class _Step:
+    """Runs that are trained for one purpose."""
 
-    Attributes:
-        wanted: claims by replication; None stands for all of them.
-        say: takes a line for whoever watches.
+    purpose: str
+    runs: set[str]
+    replications: set[str]
+    """those that are judged again when all runs have finished"""
+
+
+class Decider:
+    """Adds seeds to the undecided claims of some replications.
+
+    Claims come first, then their variants, then planned runs that only figures read. The next seeds always go to the
+    look that decides most claims per core-second (`analysis.allocation`).
+
+    Args:
+        wanted: only these claims; None stands for all, with everything else that the replications plan.
+        say: takes one line for each step.
     """
 
-    reps: Sequence[Replication]
-    workspace: Workspace
-    wanted: Mapping[str, Collection[str]] | None = None
-    say: Callable[[str], None] = lambda _: None
-    _runs: dict[str, PlannedRun] = field(init=False)
-    _progress: dict[str, Progress] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        scale, choices = self.workspace.scale, dict(self.workspace.choices)
-        self._planned = {spec.run_id for rep in self.reps for spec, _, _ in expand(rep, scale, choices)}
-        self._runs = {}
-        for rep in self.reps:
+    def __init__(
+        self,
+        reps: Sequence[Replication],
+        workspace: Workspace,
+        wanted: Wanted | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.reps, self.workspace, self.wanted, self.say = reps, workspace, wanted, say
+        scale, choices = workspace.scale, dict(workspace.choices)
+        self._planned = plan_runs(list(reps), scale, choices)
+        self._runs: dict[str, PlannedRun] = {}
+        for rep in reps:
             for spec, parameters in possible_runs(rep, scale, choices):
                 run = self._runs.setdefault(spec.run_id, PlannedRun(spec))
-                run.spec = spec.model_copy(update={"snapshots": tuple(sorted({*run.spec.snapshots, *spec.snapshots}))})
+                run.spec = with_snapshots(run.spec, spec.snapshots)
                 run.wanted.setdefault(rep.name, []).append(parameters)
-        self._done = {run_id for run_id in self._runs if self.workspace.layout.summary(run_id).exists()}
-        self._prices = _Prices(self._runs, self._done, self.workspace)
-
-    def run(self, pool: Pool, until: float) -> Outcome:
-        """Train until every claim is decided or hopeless, or until the time `until`."""
-        for rep in self.reps:
+        self._done = {run_id for run_id in self._runs if workspace.layout.summary(run_id).exists()}
+        self._prices = _Prices(self._runs, self._done, workspace)
+        self._progress: dict[str, Progress] = {}
+        self._queue: list[str] = []
+        self._steps: list[_Step] = []
+        self._trained = 0
+        for rep in reps:
             self._judge(rep)
-        trained, queue, steps = 0, [], {}
-        while True:
-            ready = [run_id for run_id in queue if not set(self._parents(run_id)) - self._done]
-            while pool.idle and time.time() < until:
-                if not ready:
-                    step = self._next(pool, queue, until)
-                    if step is None:
-                        break
-                    self.say(self._line(step, until))
-                    queue += step.runs
-                    steps[step.claim, step.look] = step
-                    ready = [run_id for run_id in queue if not set(self._parents(run_id)) - self._done]
-                    if not ready:
-                        break
-                run_id = ready.pop(0)
-                queue.remove(run_id)
-                pool.train(self._runs[run_id].spec)
-            if not pool.running:
-                break
-            fresh = pool.finished()
-            for item in fresh:
-                self._done.add(item.run_id)
-                self._prices.learn(item.run_id)
-                trained += 1
-            self._record([item.run_id for item in fresh])
-            for key, step in list(steps.items()):
-                if set(step.runs) <= self._done:
-                    del steps[key]
-                    names = {name.partition("/")[0] for name in step.reaches}
-                    for rep in self.reps:
-                        if rep.name in names:
-                            self._judge(rep)
-        return self.outcome(trained)
 
-    def outcome(self, trained: int = 0) -> Outcome:
+    @property
+    def outcome(self) -> Outcome:
         found = self._progress.values()
         return Outcome(
-            sum(len(item.closed) for item in found),
-            sum(item.total for item in found),
-            [claim.name for item in found for claim in item.open],
-            trained,
+            closed=sum(len(item.closed) for item in found),
+            total=sum(item.total for item in found),
+            open=[claim.name for item in found for claim in item.open],
+            missing=0 if self.wanted is not None else len(self._planned.keys() - self._done),
         )
+
+    def run(self, pool: Pool, until: float) -> int:
+        """Train until nothing is worth training, or until the time `until`; returns the number of finished runs.
+
+        Raises:
+            InputError: a run cannot be trained, or a result is damaged.
+            Interrupted: a worker died.
+        """
+        while True:
+            while pool.idle and time.time() < until and (run_id := self._next_run(pool, until)):
+                pool.train(self._runs[run_id].spec)
+            if not pool.running:
+                return self._trained
+            self._take([item.run_id for item in pool.finished()])
+
+    def _next_run(self, pool: Pool, until: float) -> str | None:
+        """A run that can start now; None if there is none, or none that is worth it."""
+        while not (ready := [run_id for run_id in self._queue if self._parent(run_id) in self._done | {None}]):
+            if self._queue:
+                return None  # they wait for their parents
+            step = self._next_step(pool, until)
+            if step is None:
+                return None
+            state = self.outcome
+            left = max(0.0, until - time.time()) / 60
+            self.say(
+                f"{state.closed} of {state.total} claims closed, {left:.1f} minutes left; "
+                f"{len(step.runs)} runs {step.purpose}"
+            )
+            self._steps.append(step)
+            self._queue += [run_id for run_id in self._runs if run_id in step.runs]
+        self._queue.remove(ready[0])
+        return ready[0]
+
+    def _next_step(self, pool: Pool, until: float) -> _Step | None:
+        """What to train next, taking for finished what is running."""
+        there = self._done | pool.running
+        seconds = (until - time.time()) * pool.workers
+        claims = [claim for item in self._progress.values() for claim in item.open]
+        if step := allocation.next_step(claims, self._prices.runs, there, seconds):
+            names = {name.partition("/")[0] for name in step.reaches}
+            return _Step(f"to judge {step.claim} with {step.look} seeds", set(step.runs), names)
+        left = [run_id for run_id in self._planned if run_id not in there] if self.wanted is None else []
+        if not left:
+            return None
+        first = min(left, key=lambda run_id: (self._planned[run_id].priority, self._planned[run_id].spec.depth))
+        arm = self._planned[first].spec.arm_id()
+        rest = {run_id for run_id in left if self._planned[run_id].spec.arm_id() == arm}
+        return _Step("that only figures show", rest, set())
+
+    def _take(self, run_ids: list[str]) -> None:
+        """Count finished runs, and judge what they complete."""
+        self._trained += len(run_ids)
+        for run_id in run_ids:
+            self._done.add(run_id)
+            self._prices.learn(run_id)
+        for rep in self.reps:
+            added = [run_id for run_id in run_ids if rep.name in self._runs[run_id].wanted]
+            if set(added) - self._planned.keys():
+                record_seeds(rep, self.workspace, added)
+        complete = [step for step in self._steps if step.runs <= self._done]
+        self._steps = [step for step in self._steps if step not in complete]
+        for rep in self.reps:
+            if any(rep.name in step.replications for step in complete):
+                self._judge(rep)
 
     def _judge(self, rep: Replication) -> None:
         wanted = None if self.wanted is None else self.wanted.get(rep.name, ())
         self._progress[rep.name] = progress(rep, self.workspace, wanted)
 
-    def _next(self, pool: Pool, queue: list[str], until: float) -> Step | None:
-        """The step to begin while others are still running, which are taken for finished."""
-        claims = [claim for item in self._progress.values() for claim in item.open]
-        there = self._done | pool.running | set(queue)
-        seconds = (until - time.time()) * pool.workers
-        return allocation.next_step(claims, self._prices.runs, there, seconds)
-
-    def _parents(self, run_id: str) -> list[str]:
+    def _parent(self, run_id: str) -> str | None:
         start = self._runs[run_id].spec.start
-        return [start.run.run_id] if start else []
-
-    def _record(self, run_ids: list[str]) -> None:
-        for rep in self.reps:
-            own = [run_id for run_id in run_ids if rep.name in self._runs[run_id].wanted]
-            if set(own) - self._planned:
-                record_seeds(rep, self.workspace, own)
-
-    def _line(self, step: Step, until: float) -> str:
-        state = self.outcome()
-        left = max(0.0, until - time.time()) / 60
-        return (
-            f"{state.closed} of {state.total} claims are closed, {left:.1f} minutes left; "
-            f"training {len(step.runs)} runs to judge {step.claim} after {step.look} seeds"
-        )
+        return start.run.run_id if start else None
 
 
 class _Prices:
-    """Core-seconds of each run: measured on runs of its arm, else on runs of any arm by their operations."""
+    """Core-seconds of each run: measured on its arm, else from its operations at the average rate of all runs."""
 
     def __init__(self, planned: Mapping[str, PlannedRun], done: Collection[str], workspace: Workspace) -> None:
         self._planned, self._layout = planned, workspace.layout
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._rates: list[float] = []
         self._arms = {run_id: run.spec.arm_id() for run_id, run in planned.items()}
+        self._measured: dict[str, list[float]] = defaultdict(list)
+        self._rates: list[float] = []
         for run_id in done:
             self._measure(run_id)
         self._update()
 
     def learn(self, run_id: str) -> None:
-        """Take the time of a run that has just finished into account."""
+        """Take the time of a finished run into account."""
         self._measure(run_id)
         self._update()
 
@@ -163,26 +190,13 @@ class _Prices:
             seconds = float(read_json(self._layout.summary(run_id))["seconds"])
         except (InputError, KeyError, TypeError, ValueError):
             return
-        self._seconds[self._arms[run_id]].append(seconds)
-        self._rates.append(seconds / max(cost(self._planned[run_id].spec), 1.0))
+        self._measured[self._arms[run_id]].append(seconds)
+        self._rates.append(seconds / run_flops(self._planned[run_id].spec))
 
     def _update(self) -> None:
-        rate = sum(self._rates) / len(self._rates) if self._rates else 1e-9
+        rate = sum(self._rates) / len(self._rates) if self._rates else 1e-10
         self.runs = {}
         for run_id, run in self._planned.items():
-            known = self._seconds.get(self._arms[run_id])
-            seconds = sum(known) / len(known) if known else rate * cost(run.spec)
-            parents = (run.spec.start.run.run_id,) if run.spec.start else ()
-            self.runs[run_id] = allocation.Run(seconds, parents)
-
-
-def scope_key(reps: Sequence[Replication], workspace: Workspace) -> str:
-    """Key of a set of claims in the record of rounds; another text of a claim is another set."""
-    from decaylab.files import sha256_json
-
-    claims = [[rep.name, claim.id, claim.sha256()] for rep in reps for claim in rep.claims]
-    data = sorted((kind, choice.text) for kind, choice in workspace.choices.items())
-    return sha256_json([claims, data])[:12]
-
-
-__all__ = ["Decider", "Outcome", "plan_runs", "scope_key"]
+            known = self._measured.get(self._arms[run_id])
+            seconds = sum(known) / len(known) if known else rate * run_flops(run.spec)
+            self.runs[run_id] = allocation.Run(seconds, (run.spec.start.run.run_id,) if run.spec.start else ())
