@@ -34,11 +34,39 @@ wildcard_constraints:
     name=any_of(PLAN.replications),
     filed=any_of(PLAN.evidence),
     filed_scale=any_of(SCALES),
+    key="[0-9a-f]{12}",
+    number=r"\d+",
 
 
 def results_of(wildcards):
-    """Summaries and metrics of all runs of a replication."""
-    return PLAN.results(wildcards.name)
+    """Summaries and metrics of all runs of a replication, once seeds were added to its claims."""
+    if not PLAN.rounds.adds_seeds(wildcards.name):
+        return PLAN.results(wildcards.name)
+    targets = workflow.dag_settings.targets or ()
+    decision = PLAN.rounds.round_of(
+        PLAN.rounds.scope(wildcards.name, targets, PLAN.chosen)
+    )
+    if decision is None:
+        return PLAN.results(wildcards.name)
+    # raises until the round has ended; then snakemake asks again, and the results have the added runs
+    done = checkpoints.decide.get(key=decision.key, number=decision.number).output.done
+    return [*PLAN.results(wildcards.name), done]
+
+
+def first_looks(wildcards):
+    """Results that the claims of a round are first judged by."""
+    return PLAN.first(*PLAN.rounds.by_key(wildcards.key).names)
+
+
+def data_of_round(wildcards):
+    """All data sets that runs of a round may need."""
+    return PLAN.metas(PLAN.rounds.by_key(wildcards.key).names)
+
+
+def replications_of(wildcards):
+    """Names of the replications of a round, and the time until which it may train."""
+    names = PLAN.rounds.by_key(wildcards.key).names
+    return Untracked(*names, until=PLAN.rounds.until(names))
 
 
 def claims_of(wildcards):

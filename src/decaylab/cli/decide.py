@@ -30,7 +30,7 @@ def decide(
     ] = None,
     minutes: Annotated[float, typer.Option(min=0, help="stop after this time")] = 15.0,
     until: Annotated[float | None, typer.Option(help="stop at this Unix time instead")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes that train; default: one per core")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; default: all")] = None,
     round_of: Annotated[str | None, typer.Option("--round", help="record under this key whether all is done")] = None,
     scale: ScaleOption = Scale.laptop,
     images: ImagesOption = None,
@@ -44,6 +44,7 @@ def decide(
     from decaylab.seeds import Round, changing_seeds
     from decaylab.training.pool import Pool, stopped_by_signals
     from decaylab.workflow.deciding import Decider
+    from decaylab.workflow.machine import has_nvidia
 
     space = workspace(scale, images, text, results)
     reps, wanted = chosen(select(space.root, "all"), claims)
@@ -52,7 +53,8 @@ def decide(
     decider = Decider(reps, space, wanted, lambda line: typer.echo(line, err=True))
     if not decider.outcome.complete and time.time() < end:
         options = {"device": device, "threads": threads, "choices": dict(space.choices)}
-        count = workers or max(1, len(os.sched_getaffinity(0)) // threads)
+        on_gpu = device == "cuda" or (device == "auto" and has_nvidia())
+        count = 1 if on_gpu else max(1, (cores or len(os.sched_getaffinity(0))) // threads)
         with Pool(count, space.layout, options, end) as pool, stopped_by_signals(pool):
             decider.run(pool, end)
     state = decider.outcome
@@ -63,7 +65,9 @@ def decide(
     typer.echo(f"{state.closed} of {state.total} claims closed, {len(state.open)} left that more seeds could decide")
 
 
-def chosen(reps: list[Replication], names: Iterable[str] | None) -> tuple[list[Replication], dict[str, set[str]] | None]:
+def chosen(
+    reps: list[Replication], names: Iterable[str] | None
+) -> tuple[list[Replication], dict[str, set[str]] | None]:
     """Replications and, if claims are named, these claims of them.
 
     Raises:
