@@ -38,19 +38,34 @@ wildcard_constraints:
     number=r"\d+",
 
 
+def decision_for(name):
+    """The round of added seeds that a replication's verdicts wait for; None without one."""
+    targets = workflow.dag_settings.targets or ()
+    return PLAN.rounds.round_of(PLAN.rounds.scope(name, targets, PLAN.chosen))
+
+
 def results_of(wildcards):
     """Summaries and metrics of all runs of a replication, once seeds were added to its claims."""
-    if not PLAN.rounds.adds_seeds(wildcards.name):
-        return PLAN.results(wildcards.name)
-    targets = workflow.dag_settings.targets or ()
-    decision = PLAN.rounds.round_of(
-        PLAN.rounds.scope(wildcards.name, targets, PLAN.chosen)
-    )
+    decision = decision_for(wildcards.name)
     if decision is None:
         return PLAN.results(wildcards.name)
     # raises until the round has ended; then snakemake asks again, and the results have the added runs
     done = checkpoints.decide.get(key=decision.key, number=decision.number).output.done
     return [*PLAN.results(wildcards.name), done]
+
+
+def rounds_wanted(wildcards):
+    """Ends of all rounds that the targets wait for.
+
+    They belong to the targets, because snakemake makes no missing file whose products are there.
+    """
+    targets = workflow.dag_settings.targets or ()
+    names = [name for name in PLAN.replications if name in targets] or PLAN.chosen
+    found = {decision_for(name) for name in names} - {None}
+    return sorted(
+        PLAN.layout.decided(PLAN.scale, decision.key, decision.number)
+        for decision in found
+    )
 
 
 def first_looks(wildcards):

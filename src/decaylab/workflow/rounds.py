@@ -70,6 +70,8 @@ class Rounds:
         It is the last one if nothing was left to decide after it, or if no time is given; otherwise the next one. The
         answer does not change while this snakemake runs.
         """
+        if names not in self._found and not all(map(self.adds_seeds, names)):
+            self._found[names] = None
         if names not in self._found:
             key = self._key(names)
             record = read_seeds(self.workspace).rounds.get(key)
