@@ -139,7 +139,7 @@ class Traced:
         return self._backward(batch) if self._given_up else self._record(batch)
 
     def _record(self, batch: Batch) -> Tensor:
-        recorder = _Recorder([*self._tensors, *batch])
+        recorder = _MetricBuffer([*self._tensors, *batch])
         with recorder:
             loss = self._backward(batch)
         graph = recorder.graph(loss)
@@ -155,7 +155,7 @@ class Traced:
         return loss
 
 
-class _Recorder(TorchDispatchMode):
+class _MetricBuffer(TorchDispatchMode):
     """Writes down every operation that reaches torch's kernels while it is entered.
 
     A tensor that is neither given nor a result of an operation would be a constant of the first batch, and so would a

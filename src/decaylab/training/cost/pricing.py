@@ -22,8 +22,8 @@ from decaylab.spec import RunSpec
 from decaylab.training.cost.calibration import median_seconds, time_steps
 from decaylab.training.cost.counting import Shape, evaluated_examples, shape_key, shape_of
 from decaylab.training.cost.gpus import GPU, GPUS
+from decaylab.training.device import resolve_device
 from decaylab.training.kernels import LAUNCH_BOUND
-from decaylab.training.loop import resolve_device
 from decaylab.training.provenance import hardware, versions
 
 MOST_TOGETHER = 8

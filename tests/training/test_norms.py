@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
+from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
 
 
 def tensors(seed, sizes, dtype=torch.float32):

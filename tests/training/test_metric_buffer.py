@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.training.recorder import Recorder, divergence_step
+from decaylab.training.metric_buffer import MetricBuffer, divergence_step
 
 
 def rows(*losses: float) -> list[dict[str, float]]:
@@ -16,7 +16,7 @@ def rows(*losses: float) -> list[dict[str, float]]:
 
 
 def test_values_of_one_step_become_one_row_in_order_of_steps() -> None:
-    recorder = Recorder()
+    recorder = MetricBuffer()
     recorder.record(5, {"batch_loss": torch.tensor(2.0)})
     recorder.record(0, {"train_loss": 3.0})
     recorder.record(5, {"train_loss": torch.tensor(1.0, dtype=torch.float64)})
@@ -29,7 +29,7 @@ def test_values_of_one_step_become_one_row_in_order_of_steps() -> None:
 
 
 def test_what_is_written_is_what_was_recorded(tmp_path) -> None:
-    recorder = Recorder()
+    recorder = MetricBuffer()
     recorder.record(1, {"train_loss": torch.tensor(0.1, dtype=torch.float64), "learning_rate": 0.3})
     recorder.flush()
     recorder.write(tmp_path / "metrics.parquet")
@@ -37,7 +37,7 @@ def test_what_is_written_is_what_was_recorded(tmp_path) -> None:
 
 
 def test_a_lost_value_is_null_in_the_summary_but_kept_in_the_table() -> None:
-    recorder = Recorder()
+    recorder = MetricBuffer()
     recorder.record(1, {"train_loss": float("nan")})
     recorder.flush()
     assert recorder.final() == {"train_loss": None}

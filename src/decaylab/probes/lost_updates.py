@@ -7,26 +7,34 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from decaylab.optim.decay import WeightDecay
-from decaylab.optim.optimizers import grouped_parameters, last_update
+from decaylab.optim.optimizers import last_update
+from decaylab.probes._protocol import BaseProbe, View
+
+COLUMNS = {"lost_updates": ("share of updates lost to rounding", "share")}
 
 
-def intended_updates(
-    optimizer: torch.optim.Optimizer, decay: WeightDecay, step: int, learning_rate: float
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(group, weight, change) of every parameter: the change that update `step` meant to make, in float32.
+class Probe(BaseProbe):
+    """Share of an update's elements that rounding to bfloat16 would undo, overall and per group."""
 
-    Call it after that update and before gradients are cleared. The change is that of optimizer and decay together.
-    It comes from the optimizer's state, not from the stored weights, which are already rounded; decay is taken
-    of the weights as they are now.
+    moment = "update"
+
+    def measure(self, view: View) -> dict[str, Tensor]:
+        return lost_updates(intended_updates(view))
+
+
+def intended_updates(view: View) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(group, weight, change) of every parameter: the change that the last update meant to make, in float32.
+
+    The change is that of optimizer and decay together. It comes from the optimizer's state, not from the stored
+    weights, which are already rounded; decay is taken of the weights as they are now.
     """
-    for group, parameters in grouped_parameters(optimizer).items():
+    for group, parameters in view.grouped.items():
         for parameter in parameters:
-            update = last_update(optimizer, parameter)
+            update = last_update(view.optimizer, parameter)
             if update is None:
                 continue
-            decayed = decay.intended(group, parameter, update, step, learning_rate)
-            yield group, parameter.detach(), -learning_rate * update - decayed
+            decayed = view.decay.intended(group, parameter, update, view.step - 1, view.learning_rate)
+            yield group, parameter.detach(), -view.learning_rate * update - decayed
 
 
 @torch.no_grad()
