@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from decaylab.optim.optimizers import last_update
+from decaylab.optim.decay import WeightDecay
+from decaylab.optim.optimizers import grouped_parameters, last_update
 from decaylab.probes._protocol import BaseProbe, View
 
 COLUMNS = {"lost_updates": ("share of updates lost to rounding", "share")}
@@ -19,22 +20,25 @@ class Probe(BaseProbe):
     moment = "update"
 
     def measure(self, view: View) -> dict[str, Tensor]:
-        return lost_updates(intended_updates(view))
+        return lost_updates(intended_updates(view.optimizer, view.decay, view.step - 1, view.learning_rate))
 
 
-def intended_updates(view: View) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(group, weight, change) of every parameter: the change that the last update meant to make, in float32.
+def intended_updates(
+    optimizer: torch.optim.Optimizer, decay: WeightDecay, step: int, learning_rate: float
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(group, weight, change) of every parameter: the change that update `step` meant to make, in float32.
 
-    The change is that of optimizer and decay together. It comes from the optimizer's state, not from the stored
-    weights, which are already rounded; decay is taken of the weights as they are now.
+    Call it after that update and before gradients are cleared. The change is that of optimizer and decay together. It
+    comes from the optimizer's state, not from the stored weights, which are already rounded; decay is taken of the
+    weights as they are now.
     """
-    for group, parameters in view.grouped.items():
+    for group, parameters in grouped_parameters(optimizer).items():
         for parameter in parameters:
-            update = last_update(view.optimizer, parameter)
+            update = last_update(optimizer, parameter)
             if update is None:
                 continue
-            decayed = view.decay.intended(group, parameter, update, view.step - 1, view.learning_rate)
-            yield group, parameter.detach(), -view.learning_rate * update - decayed
+            decayed = decay.intended(group, parameter, update, step, learning_rate)
+            yield group, parameter.detach(), -learning_rate * update - decayed
 
 
 @torch.no_grad()

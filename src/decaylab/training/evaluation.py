@@ -26,7 +26,7 @@ def losses(
     examples: int | None,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> dict[str, Tensor]:
-    """Mean `<split>_loss` (nats) and `<split>_error`, 0-d float64 on the device. The model is left in evaluation mode."""
+    """Mean `<split>_loss` (nats) and `<split>_error`, 0-d float64. The model is left in evaluation mode."""
     model.eval()
     loss: Tensor | None = None
     wrong: Tensor | None = None
