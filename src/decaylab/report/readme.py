@@ -15,7 +15,8 @@ from decaylab.files import atomic_path
 from decaylab.replication import Replication, select
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
-from decaylab.report.html import citation, duration, estimate, number, scalar, scale_text, words
+from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
+from decaylab.report.references import citation
 from decaylab.sources import BUILTIN
 from decaylab.workspace import find_root
 
