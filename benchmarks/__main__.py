@@ -115,7 +115,7 @@ def main(
         about = circumstances(settings)
     show(rows, Console(width=None if sys.stdout.isatty() else 120))
     if out is not None:
-        from decaylab.analysis.evidence import slug
+        from decaylab.analysis.filing import slug
 
         kind = "rehearsal on" if rehearse else ""
         stem = out / slug(f"{kind} {about['hardware']['name']} {threads} of {os.cpu_count()} cores")

@@ -69,7 +69,7 @@ def network(spec: dict[str, Any], classes: int) -> Any:
 
 def training_images(spec: dict[str, Any]) -> tuple[Any, Any]:
     """The training images of a spec: uint8 [n, height, width, 3] and int64 labels [n], both arrays."""
-    from decaylab.data.procedural import World
+    from decaylab.data.sources.procedural import World
     from decaylab.spec import parse_spec
 
     data = parse_spec(spec, "benchmark").data

@@ -74,7 +74,7 @@ def test_every_module_that_a_training_imports_is_among_its_sources(kind, probes,
 
 def test_a_run_depends_on_its_own_model_data_and_probes():
     vgg, gpt = names(tiny("vgg")), names(tiny("gpt", ("attention",)))
-    assert {"models/vgg.py", "data/procedural.py"} <= vgg
+    assert {"models/vgg.py", "data/sources/procedural.py"} <= vgg
     assert not {"models/gpt.py", "data/text.py", "probes/attention.py"} & vgg
     assert {"models/gpt.py", "data/text.py", "probes/attention.py"} <= gpt
     assert not {"models/vgg.py", "data/images.py", "probes/rounding.py"} & gpt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decaylab.analysis.judge import check_claims
+from decaylab.analysis.arms import check_claims
 from decaylab.replication import expand, list_replications, load_replication, plan_runs, replication_file
 from decaylab.workspace import SCALES
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from decaylab import plugins
 from decaylab.probes import PROBES
+from decaylab.sources import source_of
 from decaylab.spec import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -69,10 +70,7 @@ def _names(spec: RunSpec) -> Iterable[str]:
     """Modules, as package/module, that this spec chooses by name."""
     yield f"models/{spec.model.kind}"
     yield f"optim/forms/{spec.decay.form}"
-    if spec.data.kind == "text":
-        yield "data/text"
-    else:
-        yield "data/procedural" if spec.data.source == "procedural" else "data/images"
+    yield f"data/sources/{source_of(spec.data.kind, spec.data.source).name}"
     for probe in spec.evaluation.probes:
         if probe in PROBES:  # the trainer refuses others
             yield _module(PROBES[probe])
@@ -80,8 +78,9 @@ def _names(spec: RunSpec) -> Iterable[str]:
 
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
-    found = {f"{kind}/{name}" for kind in ("models", "optim/forms") for name in plugins.available(kind)}
-    return frozenset({"data/text", "data/images", "data/procedural"} | found | set(map(_module, PROBES.values())))
+    kinds = ("models", "optim/forms", "data/sources")
+    found = {f"{kind}/{name}" for kind in kinds for name in plugins.available(kind)}
+    return frozenset(found | set(map(_module, PROBES.values())))
 
 
 def _module(dotted: str) -> str:

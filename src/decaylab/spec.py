@@ -32,6 +32,7 @@ from pydantic import (
 from decaylab import plugins
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
+from decaylab.sources import source_of
 from decaylab.yaml_files import explain, load_yaml
 
 Group = Literal["embedding", "attention", "mlp", "convolution", "norm", "bias", "head"]
@@ -52,32 +53,33 @@ class ImageData(Strict):
 
     kind: Literal["images"] = "images"
     source: str = "procedural"
-    """`procedural`, `cifar10`, `cifar100`, or the name of an archive or folder with `<split>/<class>/` inside"""
+    """a file of `data/sources` by its name, or the name of the user's archive or folder"""
     sha256: str | None = None
     """digest of the archive or folder, set when a path is given, so that the id follows the content"""
     image_size: PositiveInt = 16
     """height and width in pixels; other sizes are resized by area"""
     train_examples: PositiveInt | None = None
-    """a fixed, class-balanced subset; None takes all (procedural needs a number)"""
+    """a fixed, class-balanced subset; None takes all (generated images need a number)"""
     test_examples: PositiveInt | None = None
     subset_seed: int = 0
     """chooses the subset, and the procedural world; never varies between seeds of one arm"""
     classes: PositiveInt = 10
-    """procedural only; other sources know theirs"""
+    """generated images only; other sources know theirs"""
     clutter: NonNegative = 0.5
     """procedural only: strength of distracting shapes"""
     noise: NonNegative = 0.7
     """procedural only: standard deviation of pixel noise, in units of the signal's"""
     fresh: bool = False
-    """procedural only: every training batch is new (one pass over endless data)"""
+    """generated images only: every training batch is new (one pass over endless data)"""
     augmentation: Literal["none", "flip_translate"] = "none"
 
     @model_validator(mode="after")
     def _check(self) -> ImageData:
-        if self.source == "procedural" and (self.train_examples is None or self.test_examples is None):
-            raise ValueError("procedural images need train_examples and test_examples (they have no end)")
-        if self.fresh and self.source != "procedural":
-            raise ValueError(f"fresh is for procedural images only, not {self.source}")
+        generated = source_of("images", self.source).generated
+        if generated and (self.train_examples is None or self.test_examples is None):
+            raise ValueError(f"{self.source} images need train_examples and test_examples (they have no end)")
+        if self.fresh and not generated:
+            raise ValueError(f"fresh is for generated images only, not {self.source}")
         return self
 
 
@@ -86,7 +88,7 @@ class TextData(Strict):
 
     kind: Literal["text"] = "text"
     source: str = "stdlib"
-    """`stdlib`, `openwebtext`, `fineweb`, or the name of an archive, folder or file (several joined by +)"""
+    """a file of `data/sources` by its name, or the names of the user's archives, folders and files, joined by +"""
     sha256: str | None = None
     tokenizer: Literal["bytes", "gpt2"] = "bytes"
     train_tokens: PositiveInt | None = None

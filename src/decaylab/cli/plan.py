@@ -121,8 +121,8 @@ def data(
 
 def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
     """Record the text of every claim in results/claims.jsonl, before its first run."""
-    from decaylab.analysis.registry import register_claims
+    from decaylab.analysis.preregistration import register_claims
 
     space = workspace(results=results)
-    count = register_claims(selected(names or ["all"]), space.layout, space.root)
+    count = register_claims(selected(names or ["all"]), space)
     typer.echo(f"{count} claims newly registered", err=True)

@@ -13,14 +13,13 @@ from typing import Any
 
 from decaylab.report.html import measured, number
 
-DECIDED = ("reproduced", "contradicted", "negligible")
-"""verdicts that say something about the claim itself, in the order in which findings are listed"""
-INTRODUCTION = {
+INTRODUCTION: dict[str, str] = {
     "reproduced": "",
     "contradicted": "Does not hold here: ",
     "negligible": "No effect that matters: ",
     "not testable here": "Could not be tested here: ",
 }
+"""what a verdict says of a statement; findings are listed in this order, and other verdicts make none"""
 
 
 @dataclass(frozen=True)
@@ -63,37 +62,35 @@ def _sentence(view: Mapping[str, Any]) -> str:
 
 def _number(view: Mapping[str, Any]) -> str:
     """What was measured, as a sentence of its own."""
-    value = measured(view["estimate"], view["interval"], view["unit"])
     seeds = f"{view['n']} seed{'s' if view['n'] != 1 else ''}"
-    test = f", {view['test']}" if len(view["parts"]) > 1 else ""
+    test = f" in the test “{view['test']}”" if len(view["parts"]) > 1 else ""
     if view["kind"] != "mean":
-        share = f"{round(view['estimate'] * view['n'])} of {seeds}"
-        return f"It is so with {share} (limit: {number(view['smallest_effect'])}{test})."
+        low, high = (number(100 * end, 2) for end in view["interval"])
+        needed = f"{'more' if view['direction'] == 'above' else 'less'} than {number(100 * view['smallest_effect'])} %"
+        share = f"{round(view['estimate'] * view['n'])} of {seeds}{test}, 95 % interval {low} to {high} %"
+        return f"Measured: {share}; the claim needs {needed}."
+    value = f"{measured(view['estimate'], view['interval'], view['unit'])}, {seeds}{test}"
     effect = measured(view["smallest_effect"], None, view["unit"])
     if view["verdict"] == "negligible":
-        return f"Measured: {value} with {seeds}{test}; less than {effect} does not matter."
-    if view["verdict"] == "contradicted" and view["direction"] != "within":
-        return f"The measured difference has the other sign: {value} with {seeds}{test}."
+        return f"Measured: {value}; less than {effect} does not matter."
     if view["direction"] == "within":
-        return f"Measured difference: {value} with {seeds}{test}; up to {effect} counts as equal."
-    return f"Measured: {value} with {seeds}{test}."
+        return f"Measured difference: {value}; up to {effect} counts as equal."
+    if view["verdict"] == "contradicted":
+        return f"The measured difference has the other sign: {value}."
+    return f"Measured: {value}."
 
 
 def _carries(view: Mapping[str, Any]) -> str:
-    """Which variants and archived runs agree with the verdict. Those that were not run are left out."""
-    groups: dict[str, list[str]] = {"same": [], "other": [], "open": []}
-    for item in [*view["also"], *view["evidence"]]:
-        label, verdict = item["label"], item["verdict"]
-        if verdict == view["verdict"]:
-            groups["same"].append(label)
-        elif verdict in INTRODUCTION:
-            groups["other"].append(f"{label} ({verdict})")
-        elif verdict == "inconclusive":
-            groups["open"].append(label)
-    words = {"same": "Same verdict", "other": "Another verdict", "open": "Undecided"}
-    parts = [f"{words[kind]}: {'; '.join(labels)}." for kind, labels in groups.items() if labels]
-    if view.get("origin"):
-        parts.insert(0, f"From archived runs at {view['scale']} scale.")
+    """Which variants and archived runs agree with the verdict and which differ; undecided ones are counted."""
+    tried = [item for item in [*view["also"], *view["evidence"]] if item["verdict"] in INTRODUCTION]
+    same = [item["label"] for item in tried if item["verdict"] == view["verdict"]]
+    other = [f"{item['label']} ({item['verdict']})" for item in tried if item["verdict"] != view["verdict"]]
+    undecided = sum(item["verdict"] == "inconclusive" for item in [*view["also"], *view["evidence"]])
+    parts = [f"From archived runs at {view['scale']} scale."] if view.get("origin") else []
+    parts += [f"Same verdict: {'; '.join(same)}."] if same else []
+    parts += [f"Different: {'; '.join(other)}."] if other else []
+    if undecided:
+        parts.append(f"{undecided} other setting{'s are' if undecided > 1 else ' is'} undecided.")
     return " ".join(parts) or "Seen in this setting only."
 
 

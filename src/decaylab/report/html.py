@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from decaylab.analysis.statistics import VERDICTS
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,11 +77,14 @@ def measured(value: float | None, interval: Sequence[float] | None, unit: str) -
     """An estimate with its interval as people say it: fractions in percentage points, else the unit in brackets."""
     if value is None:
         return DASH
-    if "(fraction)" in unit or unit.startswith("share"):
-        scaled = [None if end is None else 100 * end for end in interval] if interval else None
-        return f"{estimate(100 * value, scaled)} points"
     bracket = re.search(r"\(([^()]+)\)", unit)
-    return f"{estimate(value, interval)}{f' {bracket[1]}' if bracket else ''}"
+    word = bracket[1] if bracket else ""
+    if word == "fraction" or unit.startswith("share"):
+        value, word = 100 * value, "points"
+        interval = [None if end is None else 100 * end for end in interval] if interval else None
+    text = estimate(value, interval) if interval else number(value)
+    head, space, ends = text.partition(" ")
+    return f"{head}{' ' if word else ''}{word}{space}{ends}"
 
 
 def duration(seconds: float | None) -> str:

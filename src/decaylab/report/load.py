@@ -11,6 +11,7 @@ import pandas as pd
 
 from decaylab.analysis.metrics import chance_level
 from decaylab.analysis.results import Results, load_runs
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.replication import (
     Replication,
     ScaleOverride,
@@ -20,7 +21,7 @@ from decaylab.replication import (
     load_replication,
     replication_file,
 )
-from decaylab.report.claims import claim_views, read_evidence, read_verdicts
+from decaylab.report.claims import claim_views, read_evidence
 from decaylab.report.html import Html, duration, number
 from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
@@ -258,9 +259,9 @@ class Report:
         return self.replication.scales.get(self.scale, ScaleOverride()).note
 
     @cached_property
-    def verdicts(self) -> dict[str, Any] | None:
+    def verdicts(self) -> VerdictFile | None:
         """The verdict file of this replication at this scale, or None if it was not judged."""
-        return read_verdicts(self.workspace.layout.verdicts(self.scale, self.name))
+        return VerdictFile.read(self.workspace.layout.verdicts(self.scale, self.name))
 
     @cached_property
     def evidence(self) -> list[dict[str, Any]]:

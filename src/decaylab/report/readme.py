@@ -13,11 +13,12 @@ from typing import Any
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import Replication, select
+from decaylab.report import archive_summary
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
 from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
 from decaylab.report.references import citation
-from decaylab.sources import BUILTIN
+from decaylab.sources import is_named
 from decaylab.workspace import find_root
 
 FIGURE = Path("docs/images/headline.png")
@@ -40,7 +41,7 @@ def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         evidence = read_evidence(root, rep.name)
         for claim in rep.claims:
             for file, judged in judged_in(evidence, claim.id)[:1]:
-                found.append((file, judged | {"replication": rep.name}))
+                found.append((file, judged.to_json() | {"replication": rep.name}))
     return found
 
 
@@ -70,8 +71,9 @@ def headline(root: Path) -> str:
         "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
-        "The source's number belongs to the paper's own scale. Each estimate is that of the claim's first test; the\n"
-        "reports show all tests and variants; `snakemake --cores all evidence` makes them from the filed runs.\n"
+        "The source's number belongs to the paper's own scale. Each estimate is that of the test that decides\n"
+        "the claim. The reports show all tests and variants; `snakemake --cores all evidence` makes them from the\n"
+        "filed runs.\n"
     )
 
 
@@ -81,7 +83,7 @@ def own_data(root: Path) -> str:
     for rep in select(root, "headline"):
         for file in read_evidence(root, rep.name):
             sources = [data["source"] for data in file["data"]]
-            if not {*BUILTIN["images"], *BUILTIN["text"]} & set(sources):
+            if not any(map(is_named, sources)):
                 about = f"{scale_text(file['scale'])} scale on {file['hardware']}, data {', '.join(sources)}, "
                 about += f"{len(file['runs'])} runs of {duration(file['seconds'])} in all, {file['made_at'][:10]}"
                 sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
@@ -89,35 +91,23 @@ def own_data(root: Path) -> str:
 
 
 def arms(file: dict[str, Any]) -> str:
-    """Mean and deviation of the arms of an evidence file, as a Markdown table."""
-    metrics = [name for name in ARM_METRICS if name in file["metrics"]]
-    axes = list(dict.fromkeys(axis for arm in file["arms"] for axis in arm["parameters"]))
-    lines = [
-        f"| {' | '.join(words(name) for name in [*axes, 'seeds', *metrics])} |",
-        "|" + "---|" * (len(axes) + 1 + len(metrics)),
-    ]
-    for arm in file["arms"]:
-        cells = [scalar(arm["parameters"].get(axis)) for axis in axes] + [str(arm["n"])]
-        for name in metrics:
-            at = file["metrics"].index(name)
-            cells.append(_mean(arm["mean"][at], arm["sd"][at]))
-        lines.append(f"| {' | '.join(cells)} |")
+    """Mean and standard deviation of the arms of an archive file, as a Markdown table."""
+    frame = archive_summary.arms(file)
+    axes = list(frame.columns[: list(frame.columns).index("seeds") + 1])
+    frame = frame[[*axes, *(name for name in ARM_METRICS if name in frame)]]
+    lines = [f"| {' | '.join(words(name) for name in frame)} |", "|" + "---|" * frame.shape[1]]
+    lines += [f"| {' | '.join(map(scalar, row))} |" for row in frame.itertuples(index=False, name=None)]
     return "\n".join(lines)
-
-
-def _mean(mean: float | None, deviation: float | None) -> str:
-    spread = f" ± {number(deviation, 2)}" if deviation is not None else ""
-    return f"{number(mean, 4)}{spread}"
 
 
 def claims(file: dict[str, Any]) -> str:
     """Verdicts of an evidence file, with their variants, as a Markdown table."""
     lines = ["| claim | variant | ours [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
-    for claim in file["verdicts"]["claims"]:
-        for view in [claim | {"label": ""}, *claim["also"]]:
-            ours = estimate(view["estimate"], view["interval"])
-            if view["verdict"] != "not run":
-                lines.append(f"| {claim['claim']} | {view['label']} | {ours} | {view['n']} | {view['verdict']} |")
+    for claim in file["verdicts"].claims:
+        for label, judged in [("", claim), *((variant.label, variant) for variant in claim.also)]:
+            ours = estimate(judged.estimate, judged.interval)
+            if judged.verdict != "not run":
+                lines.append(f"| {claim.claim} | {label} | {ours} | {judged.n} | {judged.verdict} |")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ def citation(reference: Reference) -> str:
 
 
 def located(locator: str, references: Iterable[Reference]) -> Html:
-    """A claim's locator with linked citations in place of short ids: `E1 Figure 1` -> `Andriushchenko et al. 2023 ...`."""
+    """A claim's locator with linked citations in place of short ids, as E1 or T."""
     text = escape(locator)
     for reference in references:
         text = re.sub(rf"\b{re.escape(reference.id)}\b", lambda _, to=reference: link(citation(to), to.url), text)

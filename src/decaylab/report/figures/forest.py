@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
@@ -35,8 +36,7 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
         axes_list = figure.subplots(len(claims), 1, squeeze=False)
         for axes, claim in zip(axes_list[:, 0], claims, strict=True):
             _forest_row(axes, claim)
-    seen = [verdict for verdict in ("reproduced", "contradicted", "inconclusive", "not run")
-            if verdict in {claim["verdict"] for claim in claims}]  # fmt: skip
+    seen = [verdict for verdict in VERDICTS if verdict in {claim["verdict"] for claim in claims}]
     handles = [Line2D([], [], label=verdict, linewidth=2, markersize=7, **_mark(verdict)) for verdict in seen]
     if any((claim.get("source_value") or {}).get("value") is not None for claim in claims):
         handles.append(line("source", LIGHT["ink"], marker="D", markerfacecolor="none", linestyle="none"))

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from decaylab.models import build_model
+from decaylab.sources import classes_of as image_classes
 from decaylab.spec import RunSpec
 from decaylab.training.learner import cross_entropy
 
@@ -60,7 +61,7 @@ def shape_key(spec: RunSpec) -> tuple[Any, ...]:
 def classes_of(spec: RunSpec) -> int:
     if spec.data.kind == "text":
         return VOCABULARY[spec.data.tokenizer]
-    return 100 if spec.data.source == "cifar100" else spec.data.classes
+    return image_classes(spec.data)
 
 
 @functools.lru_cache(maxsize=512)

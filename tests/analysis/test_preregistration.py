@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from decaylab.analysis import judge, registry
+from decaylab.analysis import judge, preregistration
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
+from decaylab.workspace import Workspace
 
 
 def lines(lab):
@@ -16,21 +17,21 @@ def lines(lab):
 
 def test_each_version_of_a_claim_is_registered_once(lab):
     rep = lab.replication({}, {"id": "second"})
-    assert registry.register_claims([rep], lab.layout, lab.root) == 2
-    assert registry.register_claims([rep], lab.layout, lab.root) == 0
+    assert preregistration.register_claims([rep], lab.workspace()) == 2
+    assert preregistration.register_claims([rep], lab.workspace()) == 0
     first = lines(lab)
     assert [line["claim"] for line in first] == ["decay-helps", "second"]
     assert first[0]["replication"] == "tiny"
     assert first[0]["sha256"] == rep.claims[0].sha256()
     assert first[0]["commit"] is None, "no repository here"
-    assert registry.register_claims([lab.replication(lab.test(smallest_effect=0.001))], lab.layout, lab.root) == 1
+    assert preregistration.register_claims([lab.replication(lab.test(smallest_effect=0.001))], lab.workspace()) == 1
     assert lines(lab)[:2] == first, "what stands is never changed"
 
 
 def test_notes_and_source_values_may_still_be_improved(lab):
-    registry.register_claims([lab.replication()], lab.layout, lab.root)
+    preregistration.register_claims([lab.replication()], lab.workspace())
     better = lab.replication({"note": "n", "locator": "Fig 2", "source_value": {"text": "corrected"}})
-    assert registry.register_claims([better], lab.layout, lab.root) == 0
+    assert preregistration.register_claims([better], lab.workspace()) == 0
 
 
 @pytest.mark.parametrize(
@@ -47,45 +48,45 @@ def test_a_verdict_says_whether_the_text_is_older_than_the_runs(lab, started_at,
         "registered_at": "2026-01-02T12:00:00+00:00",
     }
     lab.layout.claims.write_text(json.dumps(line) + "\n")
-    (claim,) = judge.judge(rep, "laptop", lab.layout, lab.root)["claims"]
-    assert (claim["registered_at"], claim["registered_before_runs"]) == (line["registered_at"], before)
+    (claim,) = judge.judge(rep, lab.workspace()).claims
+    assert (claim.registered_at, claim.registered_before_runs) == (line["registered_at"], before)
     lab.layout.claims.unlink()
-    (claim,) = judge.judge(rep, "laptop", lab.layout, lab.root)["claims"]
-    assert claim["registered_before_runs"] is False, "a registry that was deleted helps nobody"
+    (claim,) = judge.judge(rep, lab.workspace()).claims
+    assert claim.registered_before_runs is False, "a registry that was deleted helps nobody"
 
 
 def test_a_changed_test_is_a_new_claim(lab):
     rep = lab.replication()
-    registry.register_claims([rep], lab.layout, lab.root)
+    preregistration.register_claims([rep], lab.workspace())
     lab.fill(rep, "laptop", lambda p: {"test_error": 0.2}, started_at=datetime.now(UTC).isoformat())
-    assert judge.judge(rep, "laptop", lab.layout, lab.root)["claims"][0]["registered_before_runs"] is True
+    assert judge.judge(rep, lab.workspace()).claims[0].registered_before_runs is True
     old = lines(lab)[0] | {"registered_at": "2999-01-01T00:00:00+00:00"}
     changed = lab.replication(lab.test(smallest_effect=0.02))
     later = old | {"sha256": changed.claims[0].sha256()}
     with open(lab.layout.claims, "a") as file:
         file.write(json.dumps(later) + "\n")
-    assert judge.judge(changed, "laptop", lab.layout, lab.root)["claims"][0]["registered_before_runs"] is False
+    assert judge.judge(changed, lab.workspace()).claims[0].registered_before_runs is False
 
 
 def test_without_runs_nothing_came_before(lab):
-    assert judge.judge(lab.replication(), "laptop", lab.layout, lab.root)["claims"][0]["registered_before_runs"] is True
+    assert judge.judge(lab.replication(), lab.workspace()).claims[0].registered_before_runs is True
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"replication": "tiny"}', '{"replication":"t","claim":"c","sha256":"s"}'])
 def test_a_damaged_registry_is_one_line(lab, text):
     rep = lab.replication()
-    registry.register_claims([rep], lab.layout, lab.root)
+    preregistration.register_claims([rep], lab.workspace())
     with open(lab.layout.claims, "a") as file:
         file.write(text + "\n")
     with pytest.raises(InputError, match=r"claims.jsonl:2: expected JSON with replication, claim, sha256") as error:
-        registry.register_claims([rep], lab.layout, lab.root)
+        preregistration.register_claims([rep], lab.workspace())
     assert "\n" not in str(error.value)
 
 
 def register(arguments):
     root, results = arguments
     rep = load_replication(replication_file(root, "tiny"))
-    return registry.register_claims([rep], Layout(results), root)
+    return preregistration.register_claims([rep], Workspace(root, layout=Layout(results)))
 
 
 def test_processes_may_register_at_once(lab):

@@ -1,7 +1,8 @@
-"""Evidence that is filed under replications/<name>/evidence/: where it lies and what it says of itself.
+"""The archive of evidence: measured runs on named hardware, committed under replications/<name>/evidence/.
 
-Two files of one name, <scale>-<data>-<hardware>: a .json to be read by people, with everything but curves, and a
-.parquet with the runs themselves. Only files are looked at here, so that a workflow may ask cheaply.
+A record is two files named <scale>-<data>-<hardware>: a .json manifest that people can read, with everything but
+curves, and a .parquet with the runs themselves. This module only reads files, so the workflow can call it cheaply;
+`filing` writes records and `restoring` turns them back into a results folder.
 """
 
 from __future__ import annotations
@@ -11,27 +12,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
 from decaylab.sources import Choice
-from decaylab.workspace import SCALES
+from decaylab.workspace import SCALES, Scale, Workspace
 
 FORMAT = 2
-"""of the .json; files of format 1 have no runs beside them and can only be quoted"""
+"""of the manifest; records of format 1 have no runs and can only be quoted"""
 REQUIRED = ("replication", "scale", "hardware", "data", "made_at", "runs", "runs_planned", "verdicts", "arms")
+
+Manifest = dict[str, Any]
 
 
 def folder(root: Path, name: str) -> Path:
+    """Where the evidence of a replication is filed."""
     return root / "replications" / name / "evidence"
 
 
-def load_evidence(root: Path, name: str) -> list[dict[str, Any]]:
-    """All evidence of a replication, by file name, each with its `file` relative to `root`. Raises InputError."""
-    return [read_evidence_file(path, root) for path in sorted(folder(root, name).glob("*.json"))]
+def manifest_file(record: Path) -> Path:
+    """The manifest of a record, whose path is given without a suffix."""
+    return record.with_name(f"{record.name}.json")
 
 
-def read_evidence_file(path: Path, root: Path) -> dict[str, Any]:
-    """One .json of evidence, with its `file` relative to `root`. Raises InputError."""
+def runs_file(record: Path) -> Path:
+    """The runs of a record, whose path is given without a suffix."""
+    return record.with_name(f"{record.name}.parquet")
+
+
+def load_evidence(root: Path, name: str) -> list[Manifest]:
+    """All manifests of a replication, by file name. Raises InputError."""
+    return [read_manifest(path, root) for path in sorted(folder(root, name).glob("*.json"))]
+
+
+def read_manifest(path: Path, root: Path) -> Manifest:
+    """One manifest. `verdicts` is a VerdictFile, and `file` its own path relative to `root`. Raises InputError."""
     value = read_json(path)
     name = path.parents[1].name
     for key in REQUIRED:
@@ -39,11 +54,12 @@ def read_evidence_file(path: Path, root: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {key}: this key is required")
     if value["replication"] != name:
         raise InputError(f"{path}: replication: expected {name}, as the folder, got {value['replication']}")
-    return value | {"file": path.relative_to(root).as_posix()}
+    verdicts = VerdictFile.parse(value["verdicts"], f"{path}: verdicts")
+    return value | {"verdicts": verdicts, "file": path.relative_to(root).as_posix()}
 
 
 def filed_names(root: Path) -> dict[str, list[str]]:
-    """Name of each evidence that has its runs: the replications that have it, both sorted."""
+    """Name of each record that has runs: the replications that it is filed under. Both sorted."""
     found: dict[str, list[str]] = {}
     for path in sorted((root / "replications").glob("*/evidence/*.parquet")):
         found.setdefault(path.stem, []).append(path.parents[1].name)
@@ -52,15 +68,19 @@ def filed_names(root: Path) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a results folder was restored from."""
+    """The record that a results folder was restored from."""
 
     name: str
     """<scale>-<data>-<hardware>"""
-    scale: str
+    scale: Scale
     choices: dict[str, Choice]
     """data sources in place of the replications' own"""
     filed: dict[str, dict[str, Any]]
-    """replication: the head of its evidence: file, hardware, data, commits, made_at, runs_planned, runs (a number)"""
+    """replication: file, hardware, data, commits, made_at, runs_planned and thinned of its manifest; runs, a number"""
+
+    def workspace(self, layout: Layout, root: Path) -> Workspace:
+        """The workspace in which the restored runs are judged and shown."""
+        return Workspace(root, self.scale, layout, self.choices)
 
 
 def read_origin(layout: Layout) -> Origin | None:
@@ -83,5 +103,5 @@ def write_choices(choices: Mapping[str, Choice]) -> dict[str, Any]:
 
 
 def read_choices(value: Mapping[str, Any]) -> dict[str, Choice]:
-    """Choices from JSON; KeyError or TypeError if it is none."""
+    """Choices from JSON. Raises KeyError, TypeError or AttributeError if it has none."""
     return {kind: Choice(item["source"], item["sha256"]) for kind, item in value.items()}

@@ -1,7 +1,7 @@
-"""When a claim's text and test were fixed: one line in results/claims.jsonl for each version of each claim.
+"""When the text and tests of each claim were fixed: one line in results/claims.jsonl for each version of each claim.
 
-A verdict says whether the line is older than the runs it rests on. Without the file a claim counts as
-registered when it is judged, so that deleting it can only make things look worse.
+A verdict says whether its claim was registered before the runs it rests on. Without the file a claim counts as
+registered when it is judged, so deleting the file can only make a verdict look worse.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from typing import Any
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit
 from decaylab.replication import Replication
+from decaylab.workspace import Workspace
 
 Key = tuple[str, str, str]
 """replication, claim, sha256"""
 
 
-def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Path()) -> int:
-    """Add the claims of `reps` that are not registered in their present form; call it before training.
+def register_claims(reps: Iterable[Replication], workspace: Workspace) -> int:
+    """Register the claims of `reps` whose present version is not registered yet; call it before training.
 
     Any number of processes may call it at once.
-
-    Args:
-        root: the clone that holds the replications, for the commit.
 
     Returns:
         how many were added.
@@ -35,11 +33,11 @@ def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Pa
     Raises:
         InputError: the registry is damaged.
     """
-    path = layout.claims
+    path = workspace.layout.claims
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(".claims.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = registered(layout)
+        known = registered(workspace.layout)
         new = [
             {"replication": rep.name, "claim": claim.id, "sha256": sha256}
             for rep in reps
@@ -47,14 +45,15 @@ def register_claims(reps: Iterable[Replication], layout: Layout, root: Path = Pa
             if (rep.name, claim.id, sha256 := claim.sha256()) not in known
         ]
         if new:
-            # whole seconds: started_at may have no more, and both are compared
-            stamp = {"registered_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git_commit(root)}
+            # whole seconds, since a run's started_at may have no more and the two are compared
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            stamp = {"registered_at": now, "commit": git_commit(workspace.root)}
             _write(path, [*known.values(), *(line | stamp for line in new)])
     return len(new)
 
 
 def merge(layout: Layout, lines: Iterable[dict[str, Any]]) -> None:
-    """Add lines of other registries; of two for the same text the earlier one stays. Nobody else may write meanwhile.
+    """Add lines of other registries, keeping the earliest line of each version. Not safe beside other writers.
 
     Raises:
         InputError: the registry is damaged.
@@ -65,17 +64,8 @@ def merge(layout: Layout, lines: Iterable[dict[str, Any]]) -> None:
     _write(layout.claims, kept.values())
 
 
-def _key(line: dict[str, Any]) -> Key:
-    return line["replication"], line["claim"], line["sha256"]
-
-
-def _write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
 def registered(layout: Layout) -> dict[Key, dict[str, Any]]:
-    """(replication, claim, sha256): its line. The earliest counts. Raises InputError naming a damaged line."""
+    """The registry's lines by version; the earliest counts. Raises InputError naming a damaged line."""
     path = layout.claims
     if not path.exists():
         return {}
@@ -94,6 +84,15 @@ def registered(layout: Layout) -> dict[Key, dict[str, Any]]:
 
 
 def moment(text: str) -> datetime:
-    """An ISO time in whole seconds; without a zone it is UTC. Raises ValueError."""
+    """An ISO time in whole seconds; UTC if it has no zone. Raises ValueError."""
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).replace(microsecond=0)
+
+
+def _key(line: dict[str, Any]) -> Key:
+    return line["replication"], line["claim"], line["sha256"]
+
+
+def _write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

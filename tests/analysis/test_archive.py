@@ -8,17 +8,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from decaylab.analysis.evidence import add, collect, restore, slug
-from decaylab.analysis.filed import REQUIRED, load_evidence, read_origin
+from decaylab.analysis.archive import REQUIRED, load_evidence, read_origin
+from decaylab.analysis.filing import add, collect, slug
 from decaylab.analysis.judge import judge
 from decaylab.analysis.pack import RUNS, write_pack
-from decaylab.analysis.registry import register_claims
+from decaylab.analysis.preregistration import register_claims
+from decaylab.analysis.restoring import restore
 from decaylab.analysis.results import load_run
 from decaylab.analysis.run_table import write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import expand, plan_runs, select
 from decaylab.sources import Choice, choose
+from decaylab.workspace import Workspace
 
 
 def final(p):
@@ -30,7 +32,7 @@ def test_evidence_has_arms_runs_and_the_verdict(lab):
     lab.fill(rep, "laptop", final)
     spec = expand(rep, "laptop")[0][0]
     lab.run(spec, final({"seed": 0}), texts={"completion": "Every effort"})
-    path = collect(rep, "laptop", lab.layout, lab.root)
+    path = collect(rep, lab.workspace("laptop"))
     assert path == lab.root / "replications" / "tiny" / "evidence" / "laptop-procedural-nvidia-h200.json"
     (value,) = load_evidence(lab.root, "tiny")
     assert value["file"] == "replications/tiny/evidence/laptop-procedural-nvidia-h200.json"
@@ -49,14 +51,14 @@ def test_evidence_has_arms_runs_and_the_verdict(lab):
     by_id = {run["run_id"]: run for run in value["runs"]}
     assert by_id[arm["run_ids"][1]]["final"] == [1, None, 0.21]
     assert by_id[spec.run_id]["texts"] == {"completion": "Every effort"}
-    assert value["verdicts"]["claims"][0]["verdict"] == "inconclusive"
+    assert value["verdicts"].claims[0].verdict == "inconclusive"
     assert [line["claim"] for line in value["registered"]] == ["decay-helps"]
 
 
 def test_evidence_does_not_change_but_for_its_time(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", final)
-    first, second = (json.loads(collect(rep, "laptop", lab.layout, lab.root).read_text()) for _ in range(2))
+    first, second = (json.loads(collect(rep, lab.workspace("laptop")).read_text()) for _ in range(2))
     first.pop("made_at"), second.pop("made_at")
     assert first == second
 
@@ -64,7 +66,7 @@ def test_evidence_does_not_change_but_for_its_time(lab):
 def test_evidence_of_a_part_of_the_plan(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", final, lambda p: p["seed"] == 0)
-    value = json.loads(collect(rep, "laptop", lab.layout, lab.root).read_text())
+    value = json.loads(collect(rep, lab.workspace("laptop")).read_text())
     assert (value["runs_planned"], len(value["runs"])) == (30, 10)
     assert value["arms"][0]["sd"] == [None, None], "one seed has no deviation"
     assert value["verdicts"]["claims"][0]["n"] == 1
@@ -75,7 +77,7 @@ def test_a_diverged_member_is_not_hidden_in_a_mean(lab):
     for spec, p, _ in expand(rep, "laptop"):
         lost = p["seed"] == 1
         lab.run(spec, {"test_error": None if lost else 0.2}, diverged_at_step=7 if lost else None)
-    value = json.loads(collect(rep, "laptop", lab.layout, lab.root).read_text())
+    value = json.loads(collect(rep, lab.workspace("laptop")).read_text())
     assert value["arms"][0]["mean"] == [None]
     assert sorted(run["diverged_at_step"] or 0 for run in value["runs"]) == [0] * 20 + [7] * 10
 
@@ -93,19 +95,19 @@ def test_many_runs_stay_small(lab):
     )
     names = [f"metric_{i}" for i in range(50)] + [f"norm.{i}" for i in range(50)]
     lab.fill(rep, "gpu", lambda p: {"test_error": p["seed"] / 3} | {name: p["seed"] / 7 for name in names})
-    assert collect(rep, "gpu", lab.layout, lab.root).stat().st_size < 300_000
+    assert collect(rep, lab.workspace("gpu")).stat().st_size < 300_000
 
 
 def test_nothing_to_collect_is_one_line(lab):
     with pytest.raises(InputError, match="no run of tiny at gpu scale; run `snakemake tiny` first"):
-        collect(lab.replication(), "gpu", lab.layout, lab.root)
+        collect(lab.replication(), lab.workspace("gpu"))
 
 
 def test_machines_are_joined_in_the_name(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", final)
     lab.run(expand(rep, "laptop")[0][0], final({"seed": 0}), hardware={"name": "Xeon(R) Gold @ 2.1 GHz"})
-    assert collect(rep, "laptop", lab.layout, lab.root).name == "laptop-procedural-nvidia-h200-xeon-r-gold-2-1-ghz.json"
+    assert collect(rep, lab.workspace("laptop")).name == "laptop-procedural-nvidia-h200-xeon-r-gold-2-1-ghz.json"
 
 
 @pytest.mark.parametrize(("text", "name"), [("NVIDIA H200", "nvidia-h200"), ("../x", "x"), ("", "unknown")])
@@ -153,7 +155,7 @@ def curve(p):
 
 def claims_of(verdicts):
     """As they are after a journey through JSON, which has no tuples."""
-    return json.loads(json.dumps(verdicts["claims"]))
+    return json.loads(json.dumps(verdicts.to_json()["claims"]))
 
 
 @pytest.fixture
@@ -171,8 +173,8 @@ def gpu(lab):
             if only(p):
                 values = {key: make(p) if callable(make) else make for key, make in summary.items()}
                 away.run(run.spec, values.pop("final", final(p)), values.pop("rows", curve(p)), **values)
-        register_claims([rep], machine, lab.root)
-        write_pack(lab.root / name, machine, planned, "gpu", choices or {}, lab.root)
+        register_claims([rep], away.workspace("gpu"))
+        write_pack(lab.root / name, planned, away.workspace("gpu", choices))
         return lab.root / name
 
     return rep, pack
@@ -190,12 +192,12 @@ def test_restored_evidence_is_judged_as_it_was_filed_and_as_the_runs_were(lab, g
     assert (filed["commits"], filed["runs_planned"], len(filed["runs"])) == (["abc123"], 12, 12)
     there = lab.layout.filed(path.stem)
     assert restore(path.stem, there, lab.root) == ["tiny"]
-    claims = claims_of(judge(rep, "gpu", there, lab.root))
+    claims = claims_of(judge(rep, Workspace(lab.root, "gpu", there)))
     assert claims == filed["verdicts"]["claims"]
     assert claims[0]["registered_before_runs"]
     assert claims[0]["verdict"] == "reproduced"
     machine = Layout(lab.root / "machines" / "pack.zip")
-    assert claims_of(judge(rep, "gpu", machine, lab.root)) == claims
+    assert claims_of(judge(rep, Workspace(lab.root, "gpu", machine))) == claims
     origin = read_origin(there)
     assert (origin.name, origin.scale, origin.choices) == (path.stem, "gpu", {})
     assert origin.filed["tiny"]["runs"] == 12
@@ -205,7 +207,7 @@ def test_restored_evidence_is_judged_as_it_was_filed_and_as_the_runs_were(lab, g
 
 def test_thinned_curves_change_no_verdict(lab, gpu, monkeypatch):
     rep, pack = gpu
-    monkeypatch.setattr("decaylab.analysis.evidence.BUDGET", 1000)
+    monkeypatch.setattr("decaylab.analysis.filing.BUDGET", 1000)
     rows = lambda p: [row | {"noise": 1 / (1 + row["step"])} for row in curve(p)]  # noqa: E731
     (path,) = add([pack(rows=rows, final=lambda p: final(p) | {"noise": 1 / 101})], lab.root)
     filed = json.loads(path.read_text())
@@ -214,7 +216,7 @@ def test_thinned_curves_change_no_verdict(lab, gpu, monkeypatch):
     metrics = load_run(there, filed["runs"][0]["run_id"]).metrics
     assert metrics["noise"].notna().sum() == 1
     assert metrics["test_error"].notna().sum() == len(CURVE) + 1
-    assert claims_of(judge(rep, "gpu", there, lab.root)) == filed["verdicts"]["claims"]
+    assert claims_of(judge(rep, Workspace(lab.root, "gpu", there))) == filed["verdicts"]["claims"]
 
 
 def test_packs_of_the_same_hardware_are_united(lab, gpu):
@@ -234,7 +236,7 @@ def test_packs_of_the_same_hardware_are_united(lab, gpu):
     rep = gpu[0]
     lab.fill(rep, "gpu", lambda p: {"test_error": 0.5}, lambda p: p["seed"] == 1)
     with pytest.raises(InputError, match="is there already with another"):
-        collect(rep, "gpu", lab.layout, lab.root)
+        collect(rep, lab.workspace("gpu"))
 
 
 def test_runs_of_other_hardware_are_filed_apart(lab, gpu):
@@ -271,7 +273,7 @@ def test_runs_that_are_planned_no_more_stay_filed(lab, gpu):
     shared = [run_id for run_id in planned if machine.run(run_id).name in path.read_text()]
     for run_id in shared:
         shutil.rmtree(machine.run(run_id))
-    write_pack(lab.root / "new.zip", machine, planned, "gpu", {}, lab.root)
+    write_pack(lab.root / "new.zip", planned, Workspace(lab.root, "gpu", machine))
     add([lab.root / "new.zip"], lab.root)
     value = json.loads(path.read_text())
     assert (value["runs_planned"], len(value["runs"])) == (12, 16)
@@ -288,7 +290,7 @@ def test_data_of_the_users_own_are_restored_without_the_files(lab, gpu):
     assert origin.choices == choices
     assert choose("images", choices["images"].text) == choices["images"]
     filed = json.loads(path.read_text())
-    assert claims_of(judge(rep, "gpu", there, lab.root, origin.choices)) == filed["verdicts"]["claims"]
+    assert claims_of(judge(rep, origin.workspace(there, lab.root))) == filed["verdicts"]["claims"]
     # what the replication uses anyway, or what it has no use for, is no choice
     (own,) = add([pack("own.zip", choices={"images": Choice("procedural"), "text": Choice("stdlib")})], lab.root)
     assert own.name == "gpu-procedural-nvidia-h200.json"
@@ -313,7 +315,7 @@ def test_packs_of_different_options_never_overwrite_each_other(lab, gpu):
 
 def test_the_commit_of_a_machine_without_git_is_told_by_its_code(lab, gpu, monkeypatch):
     _, pack = gpu
-    monkeypatch.setattr("decaylab.analysis.evidence.git_commit", lambda _: "feedbeef")
+    monkeypatch.setattr("decaylab.analysis.filing.git_commit", lambda _: "feedbeef")
     (path,) = add([pack(commit=None, code="same")], lab.root, code=lambda spec: "same")
     assert json.loads(path.read_text())["commits"] == ["feedbeef"]
     add([pack("b.zip", commit=None, code="other")], lab.root, replace=True, code=lambda spec: "same")

@@ -22,6 +22,22 @@ from decaylab.data.store import meta
 from decaylab.sources import Choice
 from decaylab.spec import ImageData
 
+ABOUT = {
+    "kind": "images",
+    "title": "generated images: smooth prototypes under clutter and noise",
+    "licence": "generated; no rights reserved",
+    "generated": True,
+    "key_fields": (
+        "image_size",
+        "classes",
+        "clutter",
+        "noise",
+        "subset_seed",
+        "train_examples",
+        "test_examples",
+    ),
+}
+
 _PROTOTYPES = 3
 _DISTRACTORS = 32
 _DISTRACTORS_PER_IMAGE = 2
@@ -142,12 +158,12 @@ def prepare(data: ImageData, folder: Path, choice: Choice | None) -> dict[str, A
         "classes": [str(label) for label in range(data.classes)],
         "image_size": data.image_size,
         **statistics(splits["train"][0].numpy()),
-        "licence": "generated; no rights reserved",
+        "licence": ABOUT["licence"],
         "data_sha256": digest.hexdigest(),
     }
 
 
-class Procedural(Images):
+class Prepared(Images):
     """Procedural images: a fixed training set, or (`fresh`) new images in every step."""
 
     def __init__(self, data: ImageData, folder: Path, device: torch.device, *, batch_size: int, seed: int) -> None:

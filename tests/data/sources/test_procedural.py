@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decaylab.data import load, prepare
-from decaylab.data.procedural import World, _generate
+from decaylab.data.sources.procedural import World, _generate
 from decaylab.data.store import meta
 from decaylab.errors import InputError
 from decaylab.files import Layout
