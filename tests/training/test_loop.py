@@ -20,8 +20,9 @@ from decaylab.data import load
 from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout
 from decaylab.models import build_model
-from decaylab.spec import RunSpec, dump_spec, merge, parse_spec
+from decaylab.spec import RunSpec, dump_spec, parse_spec
 from decaylab.training.loop import Options, resolve_device, train
+from decaylab.yaml_files import merge
 from tests.training import cases
 from tests.training.cases import spec
 

@@ -21,6 +21,7 @@ from decaylab.replication import (
     matches,
     path_of_axis,
 )
+from decaylab.seeds import Seeds
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale
@@ -101,8 +102,11 @@ class RunIndex:
     grids: set[str]
 
     @classmethod
-    def of(cls, rep: Replication, scale: Scale, choices: dict[str, Choice] | None) -> RunIndex:
-        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in expand(rep, scale, choices)]
+    def of(
+        cls, rep: Replication, scale: Scale, choices: dict[str, Choice] | None, seeds: Seeds | None = None
+    ) -> RunIndex:
+        planned = expand(rep, scale, choices, seeds=seeds)
+        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in planned]
         return cls(rep, scale, runs, set(grids_at(rep, scale)))
 
     def arm(self, selector: Selector, where: str, slope_over: str | None = None) -> Arm:

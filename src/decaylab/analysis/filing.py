@@ -21,7 +21,7 @@ from decaylab.analysis.results import RunResult, load_run, load_runs
 from decaylab.analysis.run_table import thin, to_table, write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit, write_json
-from decaylab.replication import Replication, expand, plan_runs, select
+from decaylab.replication import Replication, expand, expand_here, plan_runs, record_seeds, seeds_of, select
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale, Workspace
@@ -66,7 +66,7 @@ def collect(rep: Replication, workspace: Workspace, replace: bool = False) -> Pa
         InputError: there are no results at this scale, a result is damaged, or a run is filed with other numbers.
     """
     layout, scale = workspace.layout, workspace.scale
-    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, scale, dict(workspace.choices))]
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, workspace)]
     found = load_runs(layout, planned).runs
     if not found:
         raise InputError(f"{layout.results}: no run of {rep.name} at {scale} scale; run `snakemake {rep.name}` first")
@@ -119,7 +119,9 @@ def add(
         records: list[_Record] = []
         for (scale, items), group in together.items():
             choices = dict(items)
-            planned = plan_runs(reps, scale, choices)
+            ids = {run_id for unpacked in group for run_id in unpacked.run_ids}
+            seeds = {rep.name: seeds_of(rep, scale, choices, ids) for rep in reps}
+            planned = plan_runs(reps, scale, choices, seeds)
             runs, lines = [], []
             for unpacked in group:
                 runs += _runs_of(unpacked, {run_id: run.spec for run_id, run in planned.items()}, scale, root, code)
@@ -207,6 +209,8 @@ def _compose(rep: Replication, stage: Workspace, runs: list[Located], lines: Lin
         copy_run(run, where, layout, replace)
     preregistration.merge(layout, [line for line in lines if line["replication"] == rep.name])
     every = [load_run(layout, place.name) for place in sorted(layout.run("").iterdir())]
+    record_seeds(rep, stage, [run.run_id for run in every])
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, stage)]
     content, thinner = _within_budget(every, set(metrics_read(rep.claims)))
     manifest = make_manifest(rep, stage, planned, every)
     manifest |= {"thinned": thinned or thinner, "sha256": hashlib.sha256(content).hexdigest()}

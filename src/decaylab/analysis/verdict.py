@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, write_json
 from decaylab.replication import Scalar
-from decaylab.spec import explain
 from decaylab.workspace import Scale
+from decaylab.yaml_files import explain
 
 Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

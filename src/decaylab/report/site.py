@@ -15,7 +15,7 @@ from decaylab.replication import (
     Replication,
     list_replications,
     load_replication,
-    plan_runs,
+    plan_here,
     replication_file,
 )
 from decaylab.report.archive_summary import page_name, summary_page
@@ -44,7 +44,7 @@ def build_site(workspace: Workspace) -> Path:
     reps = [load_replication(replication_file(root, name)) for name in list_replications(root)]
     reps = [rep for rep in reps if origin is None or rep.name in origin.filed]
     claims = {rep.name: claim_views(rep, workspace) for rep in reps}
-    planned = plan_runs(reps, scale, dict(workspace.choices))
+    planned = plan_here(reps, workspace)
     # verdicts may rest on runs with other data than chosen now
     shown = {run["id"] for views in claims.values() for view in views for run in view["runs"] if run["link"]}
     finished = [run_id for run_id in planned if layout.summary(run_id).exists()]

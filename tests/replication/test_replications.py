@@ -11,7 +11,7 @@ from decaylab.analysis.arms import check_claims
 from decaylab.replication import expand, list_replications, load_replication, plan_runs, replication_file
 from decaylab.workspace import SCALES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEADLINE = ["loss_stabilization", "lm_bias_variance", "bf16_divergence", "gpt2_ablation"]
 
 
