@@ -266,7 +266,7 @@ def test_a_pass_that_changes_from_batch_to_batch_is_not_repeated(capsys, monkeyp
 
 
 def test_what_is_too_long_is_not_traced(capsys, monkeypatch):
-    monkeypatch.setattr(kernels._MetricBuffer, "LIMIT", 100)
+    monkeypatch.setattr(kernels._Recorder, "LIMIT", 100)
     run = spec(IMAGES)
     plain, traced = learner_of(run), learner_of(run)
     backward = Traced(traced.backward, traced.tensors)
