@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from decaylab.replication import (
     Scalar,
     Test,
     Variant,
+    arm_key,
     expand,
     grids_at,
     matches,
@@ -26,8 +27,11 @@ from decaylab.spec import RunSpec
 from decaylab.workspace import Scale
 
 BEST = "best"
+TUNING_SEEDS = 3
+"""the first seeds in planned order choose the settings that `best` stands for, and are not judged"""
 Seed = Scalar
 Selector = dict[str, Scalar]
+Planned = tuple[RunSpec, Parameters]
 Key = tuple[Scalar, ...]
 """values of an arm's free axes"""
 
@@ -91,6 +95,31 @@ def common_seeds(terms: list[ArmTerm], present: set[str] | None = None) -> list[
     return [seed for seed in first if all(seed in seeds for seeds in others)]
 
 
+def needs_tuning(terms: list[ArmTerm]) -> bool:
+    """Whether any arm has a parameter whose value is `best`."""
+    return any(BEST in term.arm.selector.values() for term in terms)
+
+
+def split_seeds(terms: list[ArmTerm]) -> tuple[list[Seed], list[Seed]]:
+    """The tuning seeds and the seeds to be judged, in planned order."""
+    seeds = common_seeds(terms)
+    count = TUNING_SEEDS if needs_tuning(terms) else 0
+    return seeds[:count], seeds[count:]
+
+
+def possible_runs(rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> list[Planned]:
+    """All runs that claims may ever ask for at a scale: those planned, and the seeds up to the last look.
+
+    The judge reads whatever of these exists, so verdicts do not depend on who added the seeds, or when.
+    """
+    runs = expand(rep, scale, dict(choices or {}))
+    last = max((claim.looks[scale][-1] for claim in rep.claims if scale in (claim.looks or {})), default=0)
+    if last:
+        arms = {arm_key(parameters) for _, parameters, _ in runs}
+        runs = expand(rep, scale, dict(choices or {}), seeds=dict.fromkeys(arms, last + TUNING_SEEDS))
+    return [(spec, parameters) for spec, parameters, _ in runs]
+
+
 @dataclass
 class RunIndex:
     """The planned runs of a replication at a scale, found by selectors."""
@@ -101,8 +130,8 @@ class RunIndex:
     grids: set[str]
 
     @classmethod
-    def of(cls, rep: Replication, scale: Scale, choices: dict[str, Choice] | None) -> RunIndex:
-        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in expand(rep, scale, choices)]
+    def of(cls, rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> RunIndex:
+        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters in possible_runs(rep, scale, choices)]
         return cls(rep, scale, runs, set(grids_at(rep, scale)))
 
     def arm(self, selector: Selector, where: str, slope_over: str | None = None) -> Arm:
@@ -213,3 +242,5 @@ def check_claims(rep: Replication, scale: Scale, choices: dict[str, Choice] | No
                     index.terms(test, variant.arm, index.where(claim, test, variant))
                 except AbsentGrid:
                     continue
+        for condition in claim.preconditions or []:
+            index.arm(condition.arm, index.where(claim))
