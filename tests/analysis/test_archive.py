@@ -19,6 +19,7 @@ from decaylab.analysis.run_table import write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import arm_key, expand, plan_runs, select
+from decaylab.seeds import changing_seeds
 from decaylab.sources import Choice, choose
 from decaylab.workspace import Workspace
 
@@ -305,6 +306,8 @@ def test_seeds_that_looks_added_are_filed_and_judged(lab):
     runs = [run for run in expand(rep, "laptop", seeds=arms) if run[1]["grid"] == "mlp"]
     for spec, p, _ in runs:
         lab.run(spec, {"test_error": 0.3 - 0.1 * (p["decay"] == "on") + 0.001 * p["seed"]})
+    with changing_seeds(lab.workspace()) as record:
+        record.seeds["tiny"] = arms
     path = collect(rep, lab.workspace())
     value = json.loads(path.read_text())
     assert (len(value["runs"]), value["runs_planned"]) == (40, 60 + 16)

@@ -14,6 +14,7 @@ from decaylab.analysis.summary import summarise
 from decaylab.analysis.verdict import VERDICTS
 from decaylab.errors import InputError
 from decaylab.replication import arm_key, expand, load_replication, replication_file
+from decaylab.seeds import changing_seeds
 from decaylab.workspace import SCALES
 
 NOISE = [0.0, 0.004, -0.001, 0.002, -0.003, 0.001]
@@ -430,12 +431,19 @@ TWELVE = {"mlp": LONG["mlp"] | {"axes": LONG["mlp"]["axes"] | {"seed": list(rang
 ARMS = {"arm": {"grid": "mlp", "decay": "on"}, "minus": {"grid": "mlp", "decay": "off"}}
 
 
+def added(lab, rep, count):
+    """(spec, parameters) of `count` seeds of each arm, which are recorded as added."""
+    arms = {arm_key({"grid": "mlp", "decay": decay}): count for decay in ("on", "off")}
+    with changing_seeds(lab.workspace()) as record:
+        record.seeds["tiny"] = arms
+    return [(spec, p) for spec, p, _ in expand(rep, "laptop", seeds=arms)]
+
+
 def seeds_of(lab, count, gain, **claim):
     """A claim that is judged at looks, with `count` seeds in planned order: 3, 1, then 4, 5, 6 ..."""
     rep = lab.replication({"looks": {"laptop": list(LOOKS)}} | lab.test(**ARMS) | claim, grids=LONG, scales={})
-    arms = {arm_key({"grid": "mlp", "decay": decay}): count for decay in ("on", "off")}
     order = [3, 1, *range(4, 40)]
-    for spec, p, _ in expand(rep, "laptop", seeds=arms):
+    for spec, p in added(lab, rep, count):
         lab.run(spec, {"test_error": 0.5 - (p["decay"] == "on") * gain[order.index(p["seed"])]})
     return judged(lab, rep)[0]
 
@@ -475,8 +483,7 @@ def test_looks_that_contradict_each_other_leave_a_claim_open(lab):
 def test_a_seed_that_is_missing_holds_up_those_behind_it(lab):
     gain = [0.04 + 0.02 * (-1) ** seed for seed in range(40)]
     rep = lab.replication({"looks": {"laptop": [6, 10]}} | lab.test(**ARMS), grids=LONG, scales={})
-    arms = {arm_key({"grid": "mlp", "decay": decay}): 10 for decay in ("on", "off")}
-    for spec, p, _ in expand(rep, "laptop", seeds=arms):
+    for spec, p in added(lab, rep, 10):
         if p["seed"] != 8:
             lab.run(spec, {"test_error": 0.5 - (p["decay"] == "on") * gain[p["seed"]]})
     assert [look.n for look in judged(lab, rep)[0].parts[0].looks] == [6]
@@ -486,8 +493,7 @@ def test_a_seed_without_a_number_keeps_what_was_decided_before_it(lab):
     rep = lab.replication(
         {"looks": {"laptop": [6, 10]}} | lab.test(**ARMS, metric="weight_norm"), grids=LONG, scales={}
     )
-    arms = {arm_key({"grid": "mlp", "decay": decay}): 10 for decay in ("on", "off")}
-    for spec, p, _ in expand(rep, "laptop", seeds=arms):
+    for spec, p in added(lab, rep, 10):
         norm = 3.0 - (p["decay"] == "on") * (1 + 0.1 * p["seed"])
         lab.run(spec, {"weight_norm": None if p["seed"] == 9 else norm})
     claim = judged(lab, rep)[0]

@@ -323,3 +323,35 @@ def test_every_replication_of_the_project_expands_at_every_scale(name):
     rep = load_replication(replication_file(ROOT, name))
     for scale in SCALES:
         assert expand(rep, scale), f"{name} has no run at {scale}"
+
+
+def test_references_are_named_where_all_replications_share_them(clone):
+    shared = clone / "replications" / "references.yaml"
+    shared.write_text("E1: {title: Paper, year: 2024, url: https://example.org}\nT: {title: Post, url: https://a.b}\n")
+    rep = changed(clone, references={"T": "part 3", "E1": "Fig 1"})
+    assert [(entry.id, entry.title, entry.year, entry.locator) for entry in rep.references] == [
+        ("T", "Post", None, "part 3"),
+        ("E1", "Paper", 2024, "Fig 1"),
+    ]
+    shared.write_text("E1: {title: Another title, url: https://example.org}\n")
+    assert changed(clone, references={"E1": "Fig 1"}).references[0].title == "Another title", "not the old file's"
+
+
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        ("T: {title: Post, url: https://a.b}", "references: 'E9' is not in "),
+        ("T: {title: Post, url: https://a.b}", "; expected T"),
+        (None, "; expected a list of full references"),
+        ("- T", "references.yaml: expected a mapping of ids to title, authors, year and url"),
+        ("E9: {title: Post}", "references.0.url: this key is required"),
+        ("E9: {title: Post, url: u, yaer: 1}", "references.0.yaer: unknown key"),
+    ],
+)
+def test_a_wrong_reference_is_one_line(clone, shared, words):
+    if shared:
+        (clone / "replications" / "references.yaml").write_text(shared)
+    with pytest.raises(InputError) as error:
+        changed(clone, references={"E9": "Fig 1"})
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)

@@ -12,7 +12,6 @@ from decaylab.replication import expand, list_replications, load_replication, pl
 from decaylab.workspace import SCALES
 
 ROOT = Path(__file__).parents[2]
-HEADLINE = ["loss_stabilization", "lm_bias_variance", "bf16_divergence", "gpt2_ablation"]
 
 
 def _load(name):
@@ -49,21 +48,18 @@ def test_each_has_a_readme_and_a_notebook(name):
     assert (ROOT / "notebooks" / f"{name}.ipynb").is_file()
 
 
-def test_headline_replications():
-    assert [name for name in list_replications(ROOT) if _load(name).headline] == HEADLINE
+def test_some_replications_are_the_headline():
+    headline = [name for name in list_replications(ROOT) if _load(name).headline]
+    assert 0 < len(headline) < 16
 
 
-@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
-def test_gpt2_ablation_shares_runs_with_lm_bias_variance(scale):
-    runs = plan_runs([_load("lm_bias_variance"), _load("gpt2_ablation")], scale)
-    shared = [run.wanted for run in runs.values() if len(run.wanted) == 2]
-    assert shared
-    for wanted in shared:
-        (here,), (there,) = wanted["lm_bias_variance"], wanted["gpt2_ablation"]
-        assert there["grid"] == "factorial"
-        assert {key: here[key] for key in ("schedule", "weight_decay", "seed")} == {
-            key: there[key] for key in ("schedule", "weight_decay", "seed")
-        }
+@pytest.mark.parametrize("scale", SCALES)
+def test_runs_that_replications_share_are_the_same_experiment(scale):
+    """Equal specs are trained once. Where two replications name the same axis, they must mean the same value by it."""
+    for run in plan_runs([_load(name) for name in list_replications(ROOT)], scale).values():
+        found = [parameters for several in run.wanted.values() for parameters in several]
+        for axis in ("schedule", "weight_decay", "seed"):
+            assert len({parameters[axis] for parameters in found if axis in parameters}) <= 1, run.run_id
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -41,8 +41,8 @@ def test_evidence_stands_beside_what_ran_here(both):
     view = views(root, layout, "smoke")["decay-helps"]
     assert (view["here"], view["origin"], view["scale"]) == (True, None, "smoke")
     (item,) = view["evidence"]
-    assert item["label"] == "gpu, An invented processor, procedural"
-    assert item["link"] == f"../../replications/tiny_run/evidence/{FILED}.json"
+    assert item["label"] == "archived runs on generated images at gpu scale (An invented processor)"
+    assert item["link"] == f"archive/tiny_run-{FILED}.html"
     assert (item["verdict"], item["n"]) == ("reproduced", 3)
     assert views(root, layout, "smoke")["only-on-paper"]["evidence"] == []
     # where nothing ran, evidence takes the row, and does not stand beside itself
@@ -75,9 +75,9 @@ def test_restored_evidence_is_a_site_of_its_own(both):
     assert index == layout.reports / "evidence" / "index.html"
     text = index.read_text(encoding="utf-8")
     assert "scale gpu (smaller than the source&#x27;s)" in text
-    assert "An invented processor; data procedural; 36 of 36 planned runs; code of commit 0123456789ab" in text
+    assert "An invented processor; data generated images; 36 of 36 planned runs; code of commit 0123456789ab" in text
     page = (index.parent / FILED / "gpu" / "index.html").read_text(encoding="utf-8")
-    assert "Shown from filed evidence; nothing was trained here" in page
+    assert "Shown from archived runs; nothing was trained here" in page
     assert "tiny_never" not in page
     runs = list((index.parent / FILED / "gpu" / "runs").glob("*.html"))
     assert len(runs) == 36
@@ -91,7 +91,7 @@ def test_without_evidence_the_index_says_so(tmp_path):
     text = build_filed_site(Workspace(tmp_path, layout=Layout(tmp_path / "results", tmp_path / "reports"))).read_text(
         encoding="utf-8"
     )
-    assert "Nothing has been filed with its runs yet." in text
+    assert "No runs have been archived yet." in text
 
 
 def test_what_is_not_restored_is_one_line(both):

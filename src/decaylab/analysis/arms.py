@@ -16,12 +16,12 @@ from decaylab.replication import (
     Scalar,
     Test,
     Variant,
-    arm_key,
     expand,
     grids_at,
     matches,
     path_of_axis,
 )
+from decaylab.seeds import Seeds
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale
@@ -31,7 +31,6 @@ TUNING_SEEDS = 3
 """the first seeds in planned order choose the settings that `best` stands for, and are not judged"""
 Seed = Scalar
 Selector = dict[str, Scalar]
-Planned = tuple[RunSpec, Parameters]
 Key = tuple[Scalar, ...]
 """values of an arm's free axes"""
 
@@ -107,19 +106,6 @@ def split_seeds(terms: list[ArmTerm]) -> tuple[list[Seed], list[Seed]]:
     return seeds[:count], seeds[count:]
 
 
-def possible_runs(rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> list[Planned]:
-    """All runs that claims may ever ask for at a scale: those planned, and the seeds up to the last look.
-
-    The judge reads whatever of these exists, so verdicts do not depend on who added the seeds, or when.
-    """
-    runs = expand(rep, scale, dict(choices or {}))
-    last = max((claim.looks[scale][-1] for claim in rep.claims if scale in (claim.looks or {})), default=0)
-    if last:
-        arms = {arm_key(parameters) for _, parameters, _ in runs}
-        runs = expand(rep, scale, dict(choices or {}), seeds=dict.fromkeys(arms, last + TUNING_SEEDS))
-    return [(spec, parameters) for spec, parameters, _ in runs]
-
-
 @dataclass
 class RunIndex:
     """The planned runs of a replication at a scale, found by selectors."""
@@ -130,8 +116,11 @@ class RunIndex:
     grids: set[str]
 
     @classmethod
-    def of(cls, rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> RunIndex:
-        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters in possible_runs(rep, scale, choices)]
+    def of(
+        cls, rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None, seeds: Seeds | None = None
+    ) -> RunIndex:
+        planned = expand(rep, scale, dict(choices or {}), seeds=seeds)
+        runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in planned]
         return cls(rep, scale, runs, set(grids_at(rep, scale)))
 
     def arm(self, selector: Selector, where: str, slope_over: str | None = None) -> Arm:

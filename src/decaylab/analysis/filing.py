@@ -14,7 +14,6 @@ from typing import Any
 
 from decaylab.analysis import preregistration
 from decaylab.analysis.archive import Manifest, folder, manifest_file, runs_file
-from decaylab.analysis.arms import possible_runs
 from decaylab.analysis.manifest import distinct, make_manifest, metrics_read
 from decaylab.analysis.pack import read_pack
 from decaylab.analysis.restoring import copy_run, errors_name, restore_record
@@ -22,7 +21,7 @@ from decaylab.analysis.results import RunResult, load_run, load_runs
 from decaylab.analysis.run_table import thin, to_table, write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit, write_json
-from decaylab.replication import Replication, expand, select
+from decaylab.replication import Replication, expand, expand_here, plan_runs, record_seeds, seeds_of, select
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale, Workspace
@@ -67,7 +66,7 @@ def collect(rep: Replication, workspace: Workspace, replace: bool = False) -> Pa
         InputError: there are no results at this scale, a result is damaged, or a run is filed with other numbers.
     """
     layout, scale = workspace.layout, workspace.scale
-    planned = possible_runs(rep, scale, workspace.choices)
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, workspace)]
     found = load_runs(layout, planned).runs
     if not found:
         raise InputError(f"{layout.results}: no run of {rep.name} at {scale} scale; run `snakemake {rep.name}` first")
@@ -120,14 +119,15 @@ def add(
         records: list[_Record] = []
         for (scale, items), group in together.items():
             choices = dict(items)
-            wants = {rep.name: {spec.run_id: spec for spec, _ in possible_runs(rep, scale, choices)} for rep in reps}
-            planned = {run_id: spec for specs in wants.values() for run_id, spec in specs.items()}
+            ids = {run_id for unpacked in group for run_id in unpacked.run_ids}
+            seeds = {rep.name: seeds_of(rep, scale, choices, ids) for rep in reps}
+            planned = plan_runs(reps, scale, choices, seeds)
             runs, lines = [], []
             for unpacked in group:
-                runs += _runs_of(unpacked, planned, scale, root, code)
+                runs += _runs_of(unpacked, {run_id: run.spec for run_id, run in planned.items()}, scale, root, code)
                 lines += preregistration.registered(unpacked.layout).values()
             for rep in reps:
-                wanted = [(where, run) for where, run in runs if run.run_id in wants[rep.name]]
+                wanted = [(where, run) for where, run in runs if rep.name in planned[run.run_id].wanted]
                 if wanted:
                     stage = Workspace(root, scale, Layout(Path(scratch) / f"stage-{len(records)}"), choices)
                     records.append(_compose(rep, stage, wanted, lines, replace))
@@ -188,7 +188,7 @@ def _compose(rep: Replication, stage: Workspace, runs: list[Located], lines: Lin
         lines: when claims were registered where the runs were made.
     """
     root, layout = stage.root, stage.layout
-    planned = possible_runs(rep, stage.scale, stage.choices)
+    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, stage.scale, dict(stage.choices))]
     # a choice that the replication makes anyway, or of a kind that it does not use, changes no run: leave it out
     own = {spec.run_id for spec, _, _ in expand(rep, stage.scale)}
     kinds = {spec.data.kind for spec, _ in planned if spec.run_id not in own}
@@ -209,6 +209,8 @@ def _compose(rep: Replication, stage: Workspace, runs: list[Located], lines: Lin
         copy_run(run, where, layout, replace)
     preregistration.merge(layout, [line for line in lines if line["replication"] == rep.name])
     every = [load_run(layout, place.name) for place in sorted(layout.run("").iterdir())]
+    record_seeds(rep, stage, [run.run_id for run in every])
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, stage)]
     content, thinner = _within_budget(every, set(metrics_read(rep.claims)))
     manifest = make_manifest(rep, stage, planned, every)
     manifest |= {"thinned": thinned or thinner, "sha256": hashlib.sha256(content).hexdigest()}

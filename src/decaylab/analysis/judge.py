@@ -25,6 +25,7 @@ from decaylab.analysis.verdict import (
 from decaylab.errors import InputError
 from decaylab.files import git_commit
 from decaylab.replication import Claim, Replication, Test, Variant, claim_lines, replication_file
+from decaylab.seeds import added_seeds
 from decaylab.workspace import SCALES, Scale, Workspace
 
 
@@ -37,7 +38,7 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
         InputError: a claim's arms are not in the plan, a run lacks a claim's metric, or a result is damaged.
     """
     layout, root = workspace.layout, workspace.root
-    index = RunIndex.of(rep, workspace.scale, workspace.choices)
+    index = RunIndex.of(rep, workspace.scale, workspace.choices, added_seeds(workspace).get(rep.name))
     results = load_runs(layout, [(run.spec, run.parameters) for run in index.runs])
     preregistration.register_claims([rep], workspace)
     registry = preregistration.registered(layout)

@@ -12,7 +12,7 @@ from decaylab.analysis import preregistration
 from decaylab.analysis.archive import FORMAT, Manifest, write_choices
 from decaylab.analysis.judge import judge
 from decaylab.analysis.results import RunResult
-from decaylab.replication import Claim, Parameters, Replication, Test, expand
+from decaylab.replication import Claim, Parameters, Replication, Test
 from decaylab.spec import RunSpec
 from decaylab.workspace import Workspace
 
@@ -43,11 +43,7 @@ def make_manifest(rep: Replication, workspace: Workspace, planned: Planned, runs
         "data": distinct(
             {"source": run.summary["spec"]["data"]["source"], "sha256": run.summary.get("data_sha256")} for run in runs
         ),
-        # seeds that later looks may ask for are planned once they exist
-        "runs_planned": len(
-            {spec.run_id for spec, _, _ in expand(rep, workspace.scale, dict(workspace.choices))}
-            | by_id.keys() & {spec.run_id for spec, _ in planned}
-        ),
+        "runs_planned": len({spec.run_id for spec, _ in planned}),
         "seconds": round(sum(run.summary["seconds"] for run in runs), 1),
         "metrics": names,
         "arms": _arms(planned, by_id, names),

@@ -29,7 +29,7 @@ from decaylab.analysis.run_table import restore_table
 from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import Layout, write_json
-from decaylab.replication import Replication
+from decaylab.replication import Replication, load_replication, record_seeds, replication_file
 from decaylab.workspace import Workspace
 
 SHOWN = ("file", "hardware", "data", "commits", "made_at", "runs_planned", "thinned")
@@ -65,6 +65,10 @@ def restore(name: str, layout: Layout, root: Path) -> list[str]:
                 copy_run(load_run(one, run["run_id"]), str(manifest_file(record)), whole, replace=False)
             preregistration.merge(whole, preregistration.registered(one).values())
         _write_origin(name, manifests, whole)
+        for rep, manifest in manifests.items():
+            workspace = Workspace(root, manifest["scale"], whole, read_choices(manifest["choices"]))
+            replication = load_replication(replication_file(root, rep))
+            record_seeds(replication, workspace, [run["run_id"] for run in manifest["runs"]])
         shutil.rmtree(layout.results, ignore_errors=True)
         whole.results.rename(layout.results)
     return list(manifests)

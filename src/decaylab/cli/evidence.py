@@ -21,7 +21,7 @@ from decaylab.cli.options import (
     selected,
     workspace,
 )
-from decaylab.replication import PlannedRun, plan_runs
+from decaylab.replication import PlannedRun, plan_here
 from decaylab.workspace import Workspace
 
 ReplaceOption = Annotated[
@@ -40,7 +40,7 @@ def pack(
 ) -> None:
     """Pack finished runs into one small file, for `decaylab evidence add` on another machine."""
     space = workspace(scale, images, text, results)
-    write(file, plan_runs(selected(names), space.scale, space.choices), space)
+    write(file, plan_here(selected(names), space), space)
 
 
 def write(file: Path, planned: dict[str, PlannedRun], space: Workspace) -> None:

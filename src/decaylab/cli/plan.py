@@ -46,7 +46,9 @@ def plan(
     reps = selected(names)
     runs = plan_runs(reps, space.scale, space.choices)
     from decaylab.training.cost.pricing import Pricer, is_finished, plan_row
+    from decaylab.training.startup import postpone_compiler
 
+    postpone_compiler()
     pricer = Pricer(space.layout, device, threads)
     rows = [
         plan_row(run_id, run.wanted, run.spec, pricer.price(run.spec), is_finished(space.layout, run_id))

@@ -84,7 +84,9 @@ def train(
     from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
+    from decaylab.training.startup import postpone_compiler
 
+    postpone_compiler()
     stop = deadline(minutes)
     pricer = Pricer(space.layout, device, threads)
     options = Options(

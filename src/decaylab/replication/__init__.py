@@ -1,5 +1,6 @@
 """Replications: questions with references, runs and claims, read from replications/<name>/replication.yaml."""
 
+from decaylab.replication.added import expand_here, plan_here, record_seeds, seeds_of
 from decaylab.replication.claims import Claim, Metric, Precondition, Scalar, Selection, SourceValue, Term, Test, Variant
 from decaylab.replication.expansion import (
     PlannedRun,
@@ -34,14 +35,18 @@ __all__ = [
     "arm_key",
     "claim_lines",
     "expand",
+    "expand_here",
     "grids_at",
     "list_replications",
     "load_replication",
     "matches",
     "path_of_axis",
+    "plan_here",
     "plan_runs",
     "planned_seeds",
+    "record_seeds",
     "replication_file",
+    "seeds_of",
     "select",
     "with_snapshots",
 ]

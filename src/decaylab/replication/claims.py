@@ -140,8 +140,8 @@ class SourceValue(Strict):
     value: float | None = None
     text: str
     """the numbers as the source gives them, and how certain they are"""
-    same_setting: list[Scale] = []
-    """scales at which our setting is the source's, so that the difference of both numbers is shown"""
+    same_setting: list[Scale] = ["paper"]
+    """scales at which our setting and metric are the source's, so that the difference of both numbers is shown"""
 
 
 class Claim(Strict):

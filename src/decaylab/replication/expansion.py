@@ -167,10 +167,15 @@ def planned_seeds(grid: Grid, count: int) -> list[int]:
     return own + [max(own) + 1 + i for i in range(count - len(own))] if own else own
 
 
-def _is_planned(parameters: Parameters, grids: Mapping[str, Grid], seeds: Mapping[str, int]) -> bool:
-    grid = grids[parameters["grid"]]
+def seeded(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+    """The grid whose axes have the seeds: itself, or the one that its runs come from."""
     while grid.start is not None:
         grid = grids[grid.start.grid]
+    return grid
+
+
+def _is_planned(parameters: Parameters, grids: Mapping[str, Grid], seeds: Mapping[str, int]) -> bool:
+    grid = seeded(grids[parameters["grid"]], grids)
     return "seed" not in parameters or parameters["seed"] in planned_seeds(grid, seeds.get(arm_key(parameters), 0))
 
 

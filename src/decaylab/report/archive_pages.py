@@ -82,6 +82,6 @@ def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
         "scale": origin.scale,
         "hardware": ", ".join(dict.fromkeys(head["hardware"] for head in heads)),
         "data": sources_text(item for head in heads for item in head["data"]),
-        "facts": evidence_facts(origin, origin.filed, root, folder),
+        "facts": evidence_facts(origin, origin.filed),
         "replications": replications,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from decaylab.analysis.archive import load_evidence, read_origin
 from decaylab.analysis.verdict import ClaimVerdict, VerdictFile
 from decaylab.files import Layout
 from decaylab.replication import Replication, claim_lines, replication_file
-from decaylab.report.html import relative
+from decaylab.report.archive_summary import page_name
+from decaylab.report.html import measured, relative
+from decaylab.report.mini_forest import mini_forest
 from decaylab.report.provenance import sources_text
+from decaylab.report.references import located
 from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
 
@@ -45,6 +49,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
     lines = claim_lines(replication_file(root, rep.name))
+    texts = _claim_texts(replication_file(root, rep.name), lines)
     verdicts = VerdictFile.read(layout.verdicts(scale, rep.name))
     judged = {claim.claim: claim for claim in verdicts.claims} if verdicts else {}
     shown = read_origin(layout)
@@ -60,7 +65,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
         filed = judged_in(evidence, claim.id)
         if (found is None or found.verdict == "not run") and filed:
             (file, found), *filed = filed
-            origin = _shown_at(file, home, root, here)
+            origin = _shown_at(file, home, here)
         view = {
             "claim": claim.id,
             "statement": claim.statement,
@@ -97,8 +102,10 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "evidence": [
                 {key: getattr(item, key) for key in ("verdict", "estimate", "interval", "n")}
                 | {
-                    "label": f"{file['scale']}, {file['hardware']}, {sources_text(file['data'])}",
-                    "link": _shown_at(file, home, root, here),
+                    "label": f"archived runs on {sources_text(file['data'])}"
+                    + (f" at {file['scale']} scale" if file["scale"] != scale else "")
+                    + f" ({file['hardware']})",
+                    "link": _shown_at(file, home, here),
                 }
                 for file, item in filed
             ],
@@ -111,16 +118,61 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "commit_text": _few(
                 [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in (found.commits if found else [])]
             ),
+            "replication_title": rep.title,
+            "report_exists": layout.report(scale, rep.name).exists(),
+            "located": located(claim.locator, rep.references),
+            "yaml": texts[claim.id],
             "hardware_text": _few(found.hardware if found else []),
         }
-        views.append(view)
+        views.append(view | _seeds(view) | {"test_text": test_text(view), "forest": mini_forest(view)})
     return views
 
 
-def _shown_at(file: Mapping[str, Any], home: Layout, root: Path, here: Path) -> str:
-    """Where evidence can be read: its report if it is rendered, else the file itself."""
+def test_text(view: Mapping[str, Any]) -> str:
+    """The rule of the deciding test in words."""
+    if view["kind"] != "mean":
+        return (
+            f"reproduced if the whole interval of the proportion lies {view['direction']} {view['smallest_effect']:g}"
+        )
+    effect = view["smallest_effect"]
+    if view["direction"] == "within":
+        size = measured(effect, None, view["unit"])
+        return f"an equivalence: reproduced if the whole 95 % interval lies within \u00b1{size}"
+    bound = measured(effect if view["direction"] == "above" else -effect, None, view["unit"]) if effect else "zero"
+    return f"reproduced if the whole 95 % interval lies {view['direction']} {bound}"
+
+
+def _seeds(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the deciding test, seed by seed, with their runs; and the runs of other tests and variants."""
+    parts = [part for part in view["parts"] if part["name"] == view["test"]] or view["parts"][:1]
+    known = {run["id"]: run for run in view["runs"]}
+    values = [
+        {**item, "runs": [known.get(run_id, {"id": run_id, "link": None}) for run_id in item["runs"]]}
+        for part in parts
+        for item in part["seeds"]
+    ]
+    shown = {run["id"] for item in values for run in item["runs"]}
+    return {"seed_values": values, "other_runs": [run for run in view["runs"] if run["id"] not in shown]}
+
+
+def _claim_texts(path: Path, lines: Mapping[str, int]) -> dict[str, str]:
+    """The YAML of each claim: from its line to the next claim, or to the end of the block."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    starts = sorted(lines.items(), key=lambda item: item[1])
+    ends = [line for _, line in starts[1:]] + [len(text) + 1]
+    found = {}
+    for (claim, line), end in zip(starts, ends, strict=True):
+        block = text[line - 1 : end - 1]
+        indent = len(block[0]) - len(block[0].lstrip())
+        inside = [row for row in block[1:] if not row.strip() or len(row) - len(row.lstrip()) > indent]
+        found[claim] = textwrap.dedent("\n".join([block[0], *inside])).strip()
+    return found
+
+
+def _shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
+    """Where archived runs can be read: their report if it is rendered, else the page that sums them up."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
-    return relative(report if report.exists() else root / file["file"], here)
+    return relative(report, here) if report.exists() else page_name(file)
 
 
 def _few(texts: list[str]) -> str:

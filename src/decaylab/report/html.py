@@ -19,7 +19,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from decaylab.analysis.verdict import VERDICTS
-from decaylab.replication import Reference
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -74,6 +73,20 @@ def estimate(value: float | None, interval: Sequence[float] | None = None) -> st
     return re.sub(r"-0(\.0*)?(?=[,\] ]|$)", lambda match: match[0][1:], text).replace("-", "\u2212")
 
 
+def measured(value: float | None, interval: Sequence[float] | None, unit: str) -> str:
+    """An estimate with its interval as people say it: fractions in percentage points, else the unit in brackets."""
+    if value is None:
+        return DASH
+    bracket = re.search(r"\(([^()]+)\)", unit)
+    word = bracket[1] if bracket else ""
+    if word == "fraction" or unit.startswith("share"):
+        value, word = 100 * value, "points"
+        interval = [None if end is None else 100 * end for end in interval] if interval else None
+    text = estimate(value, interval) if interval else number(value)
+    head, space, ends = text.partition(" ")
+    return f"{head}{' ' if word else ''}{word}{space}{ends}"
+
+
 def duration(seconds: float | None) -> str:
     """`42 s`, `3.5 min`, `2.1 h`."""
     if seconds is None or (isinstance(seconds, float) and math.isnan(seconds)):
@@ -116,13 +129,6 @@ def words(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
-def citation(reference: Reference) -> str:
-    """`Bergsma et al. 2025`; the title of a publication without authors."""
-    names = [name.strip() for name in reference.authors.replace(" and ", ", ").split(",") if name.strip()]
-    who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
-    return f"{who} {reference.year}" if who and reference.year else who or reference.title
-
-
 def scale_text(scale: str) -> str:
     """A scale, and whether it is smaller than what the source did."""
     return f"{scale} (the source's own settings)" if scale == "paper" else f"{scale} (smaller than the source's)"
@@ -144,6 +150,7 @@ def environment() -> jinja2.Environment:
     env.filters |= {
         "number": number,
         "estimate": estimate,
+        "measured": measured,
         "duration": duration,
         "size": size,
         "scalar": scalar,
@@ -158,11 +165,6 @@ def environment() -> jinja2.Environment:
 def style() -> Markup:
     """The one style sheet, inlined in every page."""
     return Markup(colours.css() + (TEMPLATES / "style.css").read_text(encoding="utf-8"))
-
-
-def icons() -> Markup:
-    """Symbols of the verdicts, once for each page."""
-    return Markup((TEMPLATES / "icons.svg").read_text(encoding="utf-8"))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from decaylab.replication import (
     Replication,
     ScaleOverride,
     claim_lines,
-    expand,
+    expand_here,
     grids_at,
     load_replication,
     replication_file,
@@ -285,5 +285,5 @@ def open_report(replication: str, workspace: Workspace | str = "") -> Report:
     """
     workspace = Workspace.parse(workspace) if isinstance(workspace, str) else workspace
     rep = load_replication(replication_file(workspace.root, replication))
-    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, workspace.scale, dict(workspace.choices))]
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, workspace)]
     return Report(rep, workspace, load_runs(workspace.layout, planned))

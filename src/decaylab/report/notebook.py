@@ -14,10 +14,13 @@ from decaylab.analysis.archive import read_origin
 from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import load_replication, replication_file
-from decaylab.report.html import TEMPLATES, icons, scale_text, style
+from decaylab.replication import Replication, list_replications, load_replication, replication_file
+from decaylab.report.claims import claim_views
+from decaylab.report.findings import findings, open_claims
+from decaylab.report.html import TEMPLATES, environment, link, scale_text, style
 from decaylab.report.output import PAGE
 from decaylab.report.provenance import evidence_note
+from decaylab.report.references import citation, reference_list
 from decaylab.report.sections import GENERATED, compose
 from decaylab.report.site import write_yaml_page
 from decaylab.workspace import Scale, Workspace
@@ -63,7 +66,11 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "scale": scale,
         "facts": _facts(scale, verdicts),
         "style": style(),
-        "icons": icons(),
+        "published": "; ".join(link(citation(reference), reference.url) for reference in rep.references),
+        "references": reference_list(rep.references),
+        "findings": _findings(claim_views(rep, workspace), scale),
+        "next": _next(rep, root),
+        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
     path = layout.report(scale, name)
     page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
@@ -171,6 +178,19 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
     return notebook
+
+
+def _findings(views: list[dict[str, Any]], scale: Scale) -> str:
+    """The box at the top of a report."""
+    said = {"scale": scale, "findings": findings(views), "open_claims": open_claims(views)}
+    return environment().get_template("findings.html.j2").render(said)
+
+
+def _next(rep: Replication, root: Path) -> Replication | None:
+    """The replication after this one in the list, or None."""
+    names = list_replications(root)
+    after = names[names.index(rep.name) + 1 :]
+    return load_replication(replication_file(root, after[0])) if after else None
 
 
 def _facts(scale: Scale, verdicts: VerdictFile | None) -> list[tuple[str, str]]:

@@ -13,9 +13,11 @@ from typing import Any
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import Replication, select
+from decaylab.report import archive_summary
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
-from decaylab.report.html import citation, duration, estimate, number, scalar, scale_text, words
+from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
+from decaylab.report.references import citation
 from decaylab.sources import is_named
 from decaylab.workspace import find_root
 
@@ -89,25 +91,13 @@ def own_data(root: Path) -> str:
 
 
 def arms(file: dict[str, Any]) -> str:
-    """Mean and deviation of the arms of an evidence file, as a Markdown table."""
-    metrics = [name for name in ARM_METRICS if name in file["metrics"]]
-    axes = list(dict.fromkeys(axis for arm in file["arms"] for axis in arm["parameters"]))
-    lines = [
-        f"| {' | '.join(words(name) for name in [*axes, 'seeds', *metrics])} |",
-        "|" + "---|" * (len(axes) + 1 + len(metrics)),
-    ]
-    for arm in file["arms"]:
-        cells = [scalar(arm["parameters"].get(axis)) for axis in axes] + [str(arm["n"])]
-        for name in metrics:
-            at = file["metrics"].index(name)
-            cells.append(_mean(arm["mean"][at], arm["sd"][at]))
-        lines.append(f"| {' | '.join(cells)} |")
+    """Mean and standard deviation of the arms of an archive file, as a Markdown table."""
+    frame = archive_summary.arms(file)
+    axes = list(frame.columns[: list(frame.columns).index("seeds") + 1])
+    frame = frame[[*axes, *(name for name in ARM_METRICS if name in frame)]]
+    lines = [f"| {' | '.join(words(name) for name in frame)} |", "|" + "---|" * frame.shape[1]]
+    lines += [f"| {' | '.join(map(scalar, row))} |" for row in frame.itertuples(index=False, name=None)]
     return "\n".join(lines)
-
-
-def _mean(mean: float | None, deviation: float | None) -> str:
-    spread = f" ± {number(deviation, 2)}" if deviation is not None else ""
-    return f"{number(mean, 4)}{spread}"
 
 
 def claims(file: dict[str, Any]) -> str:
