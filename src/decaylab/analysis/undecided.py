@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from decaylab.analysis import looks, power
 from decaylab.analysis.allocation import OpenClaim
-from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector, split_seeds
+from decaylab.analysis.arms import TUNING_SEEDS, AbsentGrid, RunIndex, Selector, split_seeds
 from decaylab.analysis.contrasts import choose_settings, runs_of
 from decaylab.analysis.judge import judge
 from decaylab.analysis.readings import design_of, planned_looks, tuning_runs
 from decaylab.analysis.results import load_runs
 from decaylab.analysis.verdict import Judged, TestResult
-from decaylab.replication import Claim, Replication, Test, Variant
-from decaylab.workspace import Workspace
+from decaylab.replication import Claim, Replication, Test, Variant, arm_key, expand
+from decaylab.sources import Choice
+from decaylab.workspace import Scale, Workspace
 
 OPEN = ("inconclusive", "not run")
 
@@ -36,6 +37,15 @@ class Progress:
         return len(self.closed) + len(self.hopeless) + len(names)
 
 
+def most_seeds(rep: Replication, scale: Scale, choices: Mapping[str, Choice]) -> dict[str, int]:
+    """The seeds that claims may ever ask for, as `expand` takes them: those of the last look in every arm."""
+    last = max((planned_looks(claim, scale)[-1] for claim in rep.claims if planned_looks(claim, scale)), default=0)
+    if not last:
+        return {}
+    arms = {arm_key(parameters) for _, parameters, _ in expand(rep, scale, dict(choices))}
+    return dict.fromkeys(arms, last + TUNING_SEEDS)
+
+
 def progress(rep: Replication, workspace: Workspace, wanted: Collection[str] | None = None) -> Progress:
     """Judge a replication and say what is left to decide.
 
@@ -47,7 +57,8 @@ def progress(rep: Replication, workspace: Workspace, wanted: Collection[str] | N
     Raises:
         InputError: as `judge`.
     """
-    index = RunIndex.of(rep, workspace.scale, workspace.choices)
+    seeds = most_seeds(rep, workspace.scale, workspace.choices)
+    index = RunIndex.of(rep, workspace.scale, workspace.choices, seeds)
     verdicts = {verdict.claim: verdict for verdict in judge(rep, workspace).claims}
     found = Progress()
     for claim in rep.claims:

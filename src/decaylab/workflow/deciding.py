@@ -8,12 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from decaylab.analysis import allocation
-from decaylab.analysis.arms import possible_runs
-from decaylab.analysis.undecided import Progress, progress
+from decaylab.analysis.undecided import Progress, most_seeds, progress
 from decaylab.errors import InputError
 from decaylab.files import read_json
 from decaylab.operations import run_flops
-from decaylab.replication import PlannedRun, Replication, plan_runs, record_seeds, with_snapshots
+from decaylab.replication import PlannedRun, Replication, plan_runs, record_seeds
 from decaylab.training.pool import Pool
 from decaylab.workspace import Workspace
 
@@ -69,12 +68,8 @@ class Decider:
         self.reps, self.workspace, self.wanted, self.say = reps, workspace, wanted, say
         scale, choices = workspace.scale, dict(workspace.choices)
         self._planned = plan_runs(list(reps), scale, choices)
-        self._runs: dict[str, PlannedRun] = {}
-        for rep in reps:
-            for spec, parameters in possible_runs(rep, scale, choices):
-                run = self._runs.setdefault(spec.run_id, PlannedRun(spec))
-                run.spec = with_snapshots(run.spec, spec.snapshots)
-                run.wanted.setdefault(rep.name, []).append(parameters)
+        seeds = {rep.name: most_seeds(rep, scale, choices) for rep in reps}
+        self._runs = plan_runs(list(reps), scale, choices, seeds)
         self._done = {run_id for run_id in self._runs if workspace.layout.summary(run_id).exists()}
         self._prices = _Prices(self._runs, self._done, workspace)
         self._progress: dict[str, Progress] = {}

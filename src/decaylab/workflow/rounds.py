@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from decaylab.analysis.arms import possible_runs
+from decaylab.analysis.undecided import most_seeds
 from decaylab.errors import InputError
 from decaylab.files import read_json, sha256_json
 from decaylab.fingerprint import fingerprint
-from decaylab.replication import Replication, plan_here
+from decaylab.replication import Replication, expand, plan_here
 from decaylab.seeds import read_seeds
 from decaylab.workflow.first_look import adds_seeds
 from decaylab.workspace import Workspace
@@ -101,12 +101,12 @@ class Rounds:
 
     def stale_folders(self, names: Iterable[str], first: Iterable[str]) -> list[Path]:
         """Results of runs that no job makes and that older code made. The judge would read them with the others."""
-        first = set(first)
+        first, scale, choices = set(first), self.workspace.scale, dict(self.workspace.choices)
         return [
             self.workspace.layout.run(spec.run_id)
             for name in names
             if self.adds_seeds(name)
-            for spec, _ in possible_runs(self.reps[name], self.workspace.scale, self.workspace.choices)
+            for spec, _, _ in expand(self.reps[name], scale, choices, seeds=most_seeds(self.reps[name], scale, choices))
             if spec.run_id not in first
             and self.workspace.layout.summary(spec.run_id).exists()
             and self._is_stale(spec.run_id, fingerprint(spec))
