@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from decaylab.analysis import looks, power
 from decaylab.analysis.allocation import OpenClaim
-from decaylab.analysis.arms import TUNING_SEEDS, AbsentGrid, RunIndex, Selector, split_seeds
+from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector, most_seeds, split_seeds
 from decaylab.analysis.contrasts import choose_settings, runs_of
 from decaylab.analysis.judge import judge
 from decaylab.analysis.readings import design_of, planned_looks, tuning_runs
 from decaylab.analysis.results import load_runs
 from decaylab.analysis.verdict import Judged, TestResult
-from decaylab.replication import Claim, Replication, Test, Variant, arm_key, expand
-from decaylab.sources import Choice
-from decaylab.workspace import Scale, Workspace
+from decaylab.replication import Claim, Replication, Test, Variant
+from decaylab.workspace import Workspace
 
 OPEN = ("inconclusive", "not run")
 
@@ -35,15 +34,6 @@ class Progress:
     def total(self) -> int:
         names = {item.name for item in self.open if not item.variant}
         return len(self.closed) + len(self.hopeless) + len(names)
-
-
-def most_seeds(rep: Replication, scale: Scale, choices: Mapping[str, Choice]) -> dict[str, int]:
-    """The seeds that claims may ever ask for, as `expand` takes them: those of the last look in every arm."""
-    last = max((planned_looks(claim, scale)[-1] for claim in rep.claims if planned_looks(claim, scale)), default=0)
-    if not last:
-        return {}
-    arms = {arm_key(parameters) for _, parameters, _ in expand(rep, scale, dict(choices))}
-    return dict.fromkeys(arms, last + TUNING_SEEDS)
 
 
 def progress(rep: Replication, workspace: Workspace, wanted: Collection[str] | None = None) -> Progress:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from decaylab.analysis import allocation
-from decaylab.analysis.undecided import Progress, most_seeds, progress
+from decaylab.analysis.arms import most_seeds
+from decaylab.analysis.undecided import Progress, progress
 from decaylab.errors import InputError
 from decaylab.files import read_json
 from decaylab.operations import run_flops

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from decaylab.analysis.undecided import most_seeds
+from decaylab.analysis.arms import most_seeds
 from decaylab.errors import InputError
 from decaylab.files import read_json, sha256_json
 from decaylab.fingerprint import fingerprint
