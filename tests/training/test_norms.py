@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.probes.norms import BLOCK, effective_learning_rate, gradient_norms, vector_norm, weight_norms
+from decaylab.training.norms import BLOCK, effective_learning_rate, gradient_norms, vector_norm, weight_norms
 
 
 def tensors(seed, sizes, dtype=torch.float32):
