@@ -20,7 +20,7 @@ from decaylab.replication import (
 )
 from decaylab.report.archive_summary import page_name, summary_page
 from decaylab.report.claims import claim_views, read_evidence
-from decaylab.report.findings import agreement, findings, open_claims
+from decaylab.report.findings import agreement, findings, open_claims, preregistered
 from decaylab.report.html import environment, relative
 from decaylab.report.provenance import evidence_note
 from decaylab.report.references import citation
@@ -94,6 +94,7 @@ def index_page(
         "expected": sum(file.expected_false_verdicts for file in here if file),
         "agreement": agreement(views),
         "open_claims": open_claims(views),
+        "preregistered": preregistered(views),
         "scales": [
             (other, relative(layout.index(other), layout.index(scale).parent))
             for other in SCALES

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.optim.norms import BLOCK, vector_norm
-from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
+from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
 
 
 def tensors(seed, sizes, dtype=torch.float32):
