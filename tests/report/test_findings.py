@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.analysis.verdict import VERDICTS
-from decaylab.report.findings import agreement, findings, open_claims
+from decaylab.report.findings import agreement, findings, open_claims, preregistered
 
 
 def view(verdict, **changes):
@@ -107,3 +107,10 @@ def test_agreement_counts_signs_and_intervals():
 @pytest.mark.parametrize("verdict", ["reproduced", "contradicted", "negligible", "not testable here"])
 def test_each_kind_of_finding_once(verdict):
     assert len(findings([view(verdict)])) == 1
+
+
+def test_preregistration_is_counted_not_claimed():
+    views = [{"registered_before_runs": value} for value in (True, True, None)]
+    assert preregistered(views).startswith("Each claim")
+    assert preregistered([*views, {"registered_before_runs": False}]).startswith("2 of 3 claims")
+    assert preregistered(views[2:]) == ""

@@ -131,3 +131,13 @@ def agreement(views: Sequence[Mapping[str, Any]]) -> str:
         f"Where the source gives a number, our estimate has its sign in {same} of {len(signed)} claims, and the number "
         f"lies in our 95 % interval in {inside} of {len(within)}."
     )
+
+
+def preregistered(views: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the judged claims were fixed before their runs."""
+    known = [view["registered_before_runs"] for view in views if view["registered_before_runs"] is not None]
+    if not known:
+        return ""
+    if all(known):
+        return "Each claim, its test and the smallest effect that matters were fixed before its runs."
+    return f"{sum(known)} of {len(known)} claims were fixed before their runs; the others are marked."

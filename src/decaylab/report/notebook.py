@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ PARAMETER = "workspace"
 """the only parameter of a notebook: text that Workspace.to_json writes"""
 KERNEL_ARGUMENTS = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
 """A figure is thousands of objects in cycles: looking for those that are garbage would take a fifth of a notebook."""
+CONTENTS = "<!-- contents -->"
+"""where the template leaves room for links to the sections"""
 START_TIMEOUT = 120
 """seconds; a kernel on a loaded machine is slow to come up"""
 
@@ -76,7 +79,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
     page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
     write_yaml_page(rep, workspace)
     with atomic_path(path) as temporary:
-        temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
+        temporary.write_text(_navigable(to_html(nbformat.read(executed, as_version=4), page)), encoding="utf-8")
     return path
 
 
@@ -191,6 +194,19 @@ def _next(rep: Replication, root: Path) -> Replication | None:
     names = list_replications(root)
     after = names[names.index(rep.name) + 1 :]
     return load_replication(replication_file(root, after[0])) if after else None
+
+
+def _navigable(html: str) -> str:
+    """A page whose sections have anchors, with links to all of them near its top."""
+
+    def anchor(match: re.Match[str]) -> str:
+        words = re.findall(r"[a-z0-9]+", re.sub(r"<[^>]+>|&[a-z]+;", "", match[1]).lower())
+        return f'<h2 id="{"-".join(words)}">{match[1]}</h2>'
+
+    html = re.sub(r"<h2>(.*?)</h2>", anchor, html, flags=re.S)
+    found = re.findall(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', html, re.S)
+    items = "".join(f'<li><a href="#{name}">{re.sub("<[^>]+>", "", text).strip()}</a></li>' for name, text in found)
+    return html.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>', 1)
 
 
 def _facts(scale: Scale, verdicts: VerdictFile | None) -> list[tuple[str, str]]:

@@ -16,7 +16,9 @@ from decaylab.replication import Replication, select
 from decaylab.report import archive_summary
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
-from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
+from decaylab.report.findings import agreement, findings, open_claims
+from decaylab.report.html import duration, estimate, number, scalar, words
+from decaylab.report.provenance import sources_text
 from decaylab.report.references import citation
 from decaylab.sources import is_named
 from decaylab.workspace import find_root
@@ -41,7 +43,8 @@ def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         evidence = read_evidence(root, rep.name)
         for claim in rep.claims:
             for file, judged in judged_in(evidence, claim.id)[:1]:
-                found.append((file, judged.to_json() | {"replication": rep.name}))
+                view = judged.to_json() | {"statement": claim.statement, "replication": rep.name}
+                found.append((file, view | {"evidence": [], "origin": None}))
     return found
 
 
@@ -58,23 +61,35 @@ def table(rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def headline(root: Path) -> str:
-    """Figure and table of README.md."""
+    """Findings, figure and table of README.md."""
     rows = headline_claims(root)
     if not rows:
         return ""
+    views = [view for _, view in rows]
     files = {file["file"]: file for file, _ in rows}
-    data = sorted({item["source"] for file in files.values() for item in file["data"]})
-    commits = sorted({commit for _, claim in rows for commit in claim["commits"]})
-    places = "; ".join(sorted({f"scale {scale_text(file['scale'])} on {file['hardware']}" for file in files.values()}))
-    return (
-        f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
-        "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
-        f"{table(rows)}\n\n</details>\n\n"
-        f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
-        "The source's number belongs to the paper's own scale. Each estimate is that of the test that decides\n"
-        "the claim. The reports show all tests and variants; `snakemake --cores all evidence` makes them from the\n"
-        "filed runs.\n"
+    data = sources_text(item for file in files.values() for item in file["data"])
+    commits = sorted({commit for view in views for commit in view["commits"]})
+    places = "; ".join(sorted({f"{file['scale']} scale on {file['hardware']}" for file in files.values()}))
+    said = "\n".join(
+        f"- **{finding.verdict}** ([{finding.replication}](replications/{finding.replication})): {finding.text}"
+        for finding in findings(views)
     )
+    return (
+        f"{said}\n\n{open_claims(views)} {agreement(views)}\n\n"
+        f'<img src="{FIGURE.as_posix()}" width="700" alt="The decided claims with their intervals, what each one says, '
+        "and the source's number\">\n\n<details><summary>All claims as a table</summary>\n\n"
+        f"{table(rows)}\n\n</details>\n\n"
+        f"Measured at {places}, on {data}, at commit {', '.join(commits)}. The sources' numbers\n"
+        "belong to their own scale. Each estimate is that of the test that decides the claim; the reports show all\n"
+        "tests and variants. `snakemake --cores all evidence` makes them from the archived runs.\n"
+    )
+
+
+def decided(root: Path) -> list[dict[str, Any]]:
+    """The headline claims about which the evidence says something."""
+    views = [view for _, view in headline_claims(root)]
+    told = {(finding.replication, finding.claim) for finding in findings(views)}
+    return [view for view in views if (view["replication"], view["claim"]) in told]
 
 
 def own_data(root: Path) -> str:
@@ -84,8 +99,8 @@ def own_data(root: Path) -> str:
         for file in read_evidence(root, rep.name):
             sources = [data["source"] for data in file["data"]]
             if not any(map(is_named, sources)):
-                about = f"{scale_text(file['scale'])} scale on {file['hardware']}, data {', '.join(sources)}, "
-                about += f"{len(file['runs'])} runs of {duration(file['seconds'])} in all, {file['made_at'][:10]}"
+                about = f"{file['scale'].capitalize()} scale on {file['hardware']}, data {', '.join(sources)}, "
+                about += f"{len(file['runs'])} runs that took {duration(file['seconds'])}, {file['made_at'][:10]}"
                 sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
     return "\n".join(sections)
 
@@ -149,7 +164,7 @@ def write(root: Path) -> None:
         before, _, after = split(root / document, name)
         with atomic_path(root / document) as temporary:
             temporary.write_text(before + generate(root) + after, encoding="utf-8")
-    chart = claims_forest([claim for _, claim in headline_claims(root)])
+    chart = claims_forest(decided(root))
     if chart is not None:
         with atomic_path(root / FIGURE) as temporary:
             temporary.write_bytes(png(chart.figure))

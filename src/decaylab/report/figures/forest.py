@@ -18,6 +18,7 @@ from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
+from decaylab.report.figures.labels import wrap
 from decaylab.report.figures.style import legend, line, theme
 from decaylab.report.mini_forest import archived, claimed, ends, extent, is_proportion
 
@@ -32,7 +33,7 @@ def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
     if not claims:
         return None
     with matplotlib.rc_context(theme()):
-        figure = Figure(figsize=(8.2, 0.78 * len(claims) + 0.5), layout="constrained")
+        figure = Figure(figsize=(8.2, 0.86 * len(claims) + 0.5), layout="constrained")
         axes_list = figure.subplots(len(claims), 1, squeeze=False)
         for axes, claim in zip(axes_list[:, 0], claims, strict=True):
             _forest_row(axes, claim)
@@ -103,7 +104,8 @@ def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="x", pad=1, labelsize=7.5)
-    test = f", {claim['test']}" if len(claim.get("parts") or ()) > 1 else ""
-    axes.set_title(
-        f"{claim['claim']}{test}  ({claim['unit']}, n = {claim['n']})", fontsize=8.5, fontweight="normal", pad=3
-    )
+    test = f"{claim['test']}: " if len(claim.get("parts") or ()) > 1 else ""
+    statement = " ".join((claim.get("statement") or claim["claim"]).split())
+    unit = f"({test}{claim['unit']}, n = {claim['n']})"
+    title = wrap(f"{statement}{' ' if len(statement) + len(unit) < 112 else chr(10)}{unit}", 112)
+    axes.set_title(title, fontsize=8.5, fontweight="normal", pad=3)
