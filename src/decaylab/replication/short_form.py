@@ -108,10 +108,11 @@ def _variant(variant: dict[str, Any], shared: dict[str, Any], tests: list[dict[s
 
 
 def _inherit(test: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` over `test`; selections are merged, and a null removes a key."""
+    """`changes` over `test`; selections are merged, and a null removes a key from either."""
     merged = test | changes
     if isinstance(test.get("among"), dict) and isinstance(changes.get("among"), dict):
-        merged["among"] = test["among"] | changes["among"]
+        both = test["among"] | changes["among"]
+        merged["among"] = {key: value for key, value in both.items() if value is not None}
     return {key: value for key, value in merged.items() if value is not None}
 
 
