@@ -50,6 +50,13 @@ def test_evidence_stands_beside_what_ran_here(both):
     assert (view["here"], view["scale"], view["evidence"]) == (False, "gpu", [])
 
 
+def test_smoke_runs_stand_for_themselves(both):
+    """They decide nothing, but a reader who made them looks for them, not for the archive's verdicts."""
+    root, layout = both
+    view = views(root, layout, "smoke")["only-on-paper"]
+    assert (view["verdict"], view["origin"]) == ("not run", None)
+
+
 def test_a_rendered_report_is_what_evidence_links_to(both):
     root, layout = both
     restoring.restore(FILED, layout.filed(FILED), root)

@@ -56,14 +56,15 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     # archives are shown two folders below a reader's own runs, see Layout.filed
     home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
     # an archive is not compared with itself
-    own = shown.filed.get(rep.name, {}).get("file") if shown else None
-    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != own]
+    itself = shown.filed.get(rep.name, {}).get("file") if shown else None
+    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != itself]
     views = []
     for claim in rep.claims:
         found = judged.get(claim.id)
         origin = None
         filed = judged_in(evidence, claim.id)
-        if (found is None or found.verdict == "not run") and filed:
+        own = bool(found and found.run_ids and scale == SCALES[0])  # smoke runs decide nothing, but are a reader's own
+        if (found is None or found.verdict == "not run") and filed and not own:
             (file, found), *filed = filed
             origin = _shown_at(file, home, here)
         view = {

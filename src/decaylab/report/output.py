@@ -59,7 +59,7 @@ def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
     with atomic_path(path) as temporary:
         chart.data.to_csv(temporary, index=False, float_format="%.7g")
     html = (
-        f'<figure id="figure-{name}"><div class="scroll">{svg(chart.figure)}</div>'
+        f'<figure id="figure-{name}"><div class="scroll" tabindex="0">{svg(chart.figure)}</div>'
         f"<figcaption>{escape(caption)}{_origin(report, chart, path.name)}</figcaption></figure>"
     )
     return Figure(Html(html), chart, caption)
