@@ -101,7 +101,7 @@ def main(
         if unknown:
             raise InputError(f"benchmark {unknown[0]!r}: expected one of {', '.join(BENCHMARKS)}")
         peers = find_peers(peer or [])
-        from decaylab.training.loop import resolve_device
+        from decaylab.training.device import resolve_device
 
         kind = "cpu" if rehearse else resolve_device(device).type
     except InputError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from decaylab.analysis.judge import check_claims
+from decaylab.analysis.arms import check_claims
 from decaylab.files import Layout
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.workspace import SCALES

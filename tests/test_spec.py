@@ -82,7 +82,7 @@ def test_a_copy_does_not_keep_the_id_of_its_original():
         ({"decay": {"form": "adam"}}, "decay.form: expected one of adamc, cautious, decoupled, independent, l2_"),
         (
             {"decay": {"parameters": {"beta": 1}}},
-            "decay.parameters: form decoupled has no beta; expected no parameters",
+            "decay.parameters: decoupled has no beta; expected no parameters",
         ),
         ({"decay": {"form": "adamc"}}, "optimizer.name: decay form adamc needs adamw, got sgd"),
         (

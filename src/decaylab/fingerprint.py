@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decaylab import plugins
-from decaylab.probes import PROBES
 from decaylab.sources import source_of
 from decaylab.spec import RunSpec
 
@@ -71,16 +70,13 @@ def _names(spec: RunSpec) -> Iterable[str]:
     yield f"models/{spec.model.kind}"
     yield f"optim/forms/{spec.decay.form}"
     yield f"data/sources/{source_of(spec.data.kind, spec.data.source).name}"
-    for probe in spec.evaluation.probes:
-        if probe in PROBES:  # the trainer refuses others
-            yield _module(PROBES[probe])
+    for probe in spec.evaluation.requests:
+        yield f"probes/{probe.name}"
 
 
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
-    kinds = ("models", "optim/forms", "data/sources")
-    found = {f"{kind}/{name}" for kind in kinds for name in plugins.available(kind)}
-    return frozenset(found | set(map(_module, PROBES.values())))
+    return frozenset(f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.available(kind))
 
 
 def _module(dotted: str) -> str:

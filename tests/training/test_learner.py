@@ -9,7 +9,7 @@ import torch
 from decaylab.files import Layout
 from decaylab.models import BatchNorm2d
 from decaylab.spec import RunSpec
-from decaylab.training import loop
+from decaylab.training import loop, training_run
 from decaylab.training.learner import Learner, Stack, stackable
 from decaylab.training.loop import Options, train, train_together
 from decaylab.yaml_files import merge
@@ -41,7 +41,7 @@ def test_runs_together_equal_runs_alone_in_float64(tmp_path, layout, case, monke
     assert len({stackable(run) for run in runs}) == 1
     for place in ("alone", "together"):
         (tmp_path / place).mkdir()
-    monkeypatch.setattr(loop, "load", in_float64(loop.load))
+    monkeypatch.setattr(training_run, "load", in_float64(training_run.load))
     with default(torch.float64):
         alone = [train(run, Layout(tmp_path / "alone")) for run in runs]
         together = train_together(runs, Layout(tmp_path / "together"))
@@ -94,7 +94,7 @@ def test_killed_between_two_records_the_same_runs_go_on_together(tmp_path, monke
     train_together(runs, Layout(tmp_path / "once"))
     other = Layout(tmp_path / "killed")
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    finish = loop._Member.finish
+    finish = training_run.TrainingRun.finish
 
     def killed(self, *arguments):
         if self.spec == runs[1]:
@@ -102,7 +102,7 @@ def test_killed_between_two_records_the_same_runs_go_on_together(tmp_path, monke
         return finish(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Member, "finish", killed)
+        patch.setattr(training_run.TrainingRun, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             train_together(runs, other)
     summaries = train_together(runs, other)

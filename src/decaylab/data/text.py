@@ -231,7 +231,7 @@ class PreparedText(Dataset):
     def _windows_at(self, split: str, starts: Tensor) -> Tensor:
         """int64 [windows, length + 1] on the device."""
         windows = self._tokens[split].unfold(0, self._length + 1, 1).index_select(0, starts).long()
-        return windows if windows.device == self._device else move(windows, self._device)
+        return move(windows, self._device)
 
     def evaluation(self, split: str, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         self._check_split(split)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import ValidationInfo, field_validator
 
-from decaylab import plugins
-from decaylab.spec.base import Fraction, NonNegative, Strict
+from decaylab.spec.base import Fraction, NonNegative, Strict, check_plugin, plugin_parameters, without_defaults
 
 Group = Literal["embedding", "attention", "mlp", "convolution", "norm", "bias", "head"]
 GROUPS: tuple[Group, ...] = ("embedding", "attention", "mlp", "convolution", "norm", "bias", "head")
@@ -26,19 +24,6 @@ class DecaySchedule(Strict):
     """... to this one"""
 
 
-@functools.cache
-def form_literal(form: str, constant: str) -> dict[str, Any]:
-    return plugins.literal("optim/forms", form, constant) or {}
-
-
-@functools.cache
-def _form_options(form: str) -> type[Strict]:
-    """What `decay.parameters` may hold for a form."""
-    declared = form_literal(form, "PARAMETERS").items()
-    fields: dict[str, Any] = {name: (type(options["default"]), Field(**options)) for name, options in declared}
-    return create_model(f"{form} parameters", __base__=Strict, **fields)
-
-
 class Decay(Strict):
     """Weight decay: how much, in which form, of which groups, on which schedule."""
 
@@ -54,9 +39,7 @@ class Decay(Strict):
     @field_validator("form")
     @classmethod
     def _exists(cls, form: str) -> str:
-        known = plugins.available("optim/forms")
-        if form not in known:
-            raise ValueError(f"expected one of {', '.join(known)}, got {form!r}")
+        check_plugin("optim/forms", form)
         return form
 
     @field_validator("parameters")
@@ -65,18 +48,10 @@ class Decay(Strict):
         if not parameters or "form" not in info.data:
             return None
         form = info.data["form"]
-        known = form_literal(form, "PARAMETERS")
-        try:
-            checked = _form_options(form).model_validate(parameters).model_dump()
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                raise ValueError(f"form {form} has no {name}; expected {', '.join(known) or 'no parameters'}") from None
-            raise ValueError(f"{name}: {first['msg']}, got {first['input']!r:.80}") from None
-        return {name: value for name, value in checked.items() if value != known[name]["default"]} or None
+        checked = plugin_parameters("optim/forms", form, parameters)
+        return without_defaults("optim/forms", form, checked) or None
 
     @property
     def form_parameters(self) -> dict[str, Any]:
         """All parameters of the form, with defaults filled in."""
-        return _form_options(self.form)(**(self.parameters or {})).model_dump()
+        return plugin_parameters("optim/forms", self.form, self.parameters or {})

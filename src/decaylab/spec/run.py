@@ -21,9 +21,10 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
-from decaylab.spec.base import Fraction, Positive, Strict
+from decaylab.spec.base import Fraction, Positive, Strict, declared
 from decaylab.spec.data import Data
-from decaylab.spec.decay import Decay, form_literal
+from decaylab.spec.decay import Decay
+from decaylab.spec.evaluation import Evaluation
 from decaylab.spec.models import Model
 from decaylab.yaml_files import explain, load_yaml
 
@@ -71,21 +72,6 @@ class Schedule(Strict):
         if list(self.drops) != sorted(self.drops, key=lambda drop: drop.step):
             raise ValueError("drops must be in order of their steps")
         return self
-
-
-class Evaluation(Strict):
-    """What is measured and how often. Evaluation sets are fixed for a run, so curves are comparable."""
-
-    every: PositiveInt
-    """steps between evaluations; the last step is always evaluated"""
-    log_every: PositiveInt
-    """steps between rows of the running training loss, norms and effective learning rate"""
-    train_examples: PositiveInt = 1000
-    """training examples (windows of context_length for text) in the fixed evaluation of the training loss"""
-    examples: PositiveInt | None = None
-    """test images, or validation windows; None takes all"""
-    probes: tuple[str, ...] = ()
-    """names from decaylab.probes, run at each evaluation"""
 
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "bfloat16_weights"]
@@ -142,11 +128,15 @@ class RunSpec(Strict):
         for step in self.snapshots:
             if step > self.steps:
                 raise ValueError(f"snapshot at step {step}, but the run has {self.steps}")
-        for path, allowed in form_literal(self.decay.form, "REQUIRES").items():
+        for path, allowed in declared("optim/forms", self.decay.form, "REQUIRES").items():
             value = functools.reduce(getattr, path.split("."), self)
             if value not in allowed:
                 expected = " or ".join(map(str, allowed))
                 raise ValueError(f"{path}: decay form {self.decay.form} needs {expected}, got {value}")
+        for probe in self.evaluation.requests:
+            needed = declared("probes", probe.name, "NEEDS")
+            if needed and needed != self.data.kind:
+                raise ValueError(f"evaluation.probes: {probe.name} needs {needed}, but the run has {self.data.kind}")
         if self.start:
             if self.start.step > self.start.run.steps:
                 raise ValueError(f"starts from step {self.start.step} of a run of {self.start.run.steps}")

@@ -21,10 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.flat import FlatParameters
+from decaylab.optim.norms import vector_norm
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
 from decaylab.optim.schedules import learning_rate_at
-from decaylab.probes.norms import effective_learning_rate, gradient_norms, vector_norm, weight_norms
 from decaylab.spec import RunSpec
+from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.training.startup import keep_memory
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -25,8 +25,9 @@ from decaylab.spec import RunSpec
 from decaylab.training.cost.calibration import median_seconds, time_steps
 from decaylab.training.cost.counting import Footprint, footprint_key, footprint_of
 from decaylab.training.cost.gpus import GPU, GPUS
+from decaylab.training.device import resolve_device
 from decaylab.training.kernels import LAUNCH_BOUND
-from decaylab.training.loop import resolve_device
+from decaylab.training.probing import example_passes
 from decaylab.training.provenance import hardware, versions
 
 MOST_TOGETHER = 8
@@ -86,7 +87,7 @@ class Pricer:
         operations, footprint = operations_of(spec, self.outputs(spec)), self.footprint(spec)
         return Price(
             parameters=operations.parameters,
-            flops=run_flops(spec, self.outputs(spec)),
+            flops=run_flops(spec, self.outputs(spec)) + example_passes(spec) * operations.forward,
             predicted_seconds=self.seconds(spec),
             memory_bytes=_memory(spec, operations, footprint),
             disk_bytes=_disk(spec, operations),
@@ -106,7 +107,7 @@ class Pricer:
     def seconds(self, spec: RunSpec) -> float:
         """What the run will take on this machine. Times a few of its steps if that was never done here."""
         step, example = self._seconds(spec)
-        return FIXED_SECONDS + spec.steps * step + evaluated_examples(spec) * example
+        return FIXED_SECONDS + spec.steps * step + _examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
         shape = {
@@ -156,12 +157,17 @@ class Pricer:
             write_json(self.path, self.known)
 
 
+def _examples(spec: RunSpec) -> float:
+    """Forward passes of single examples in all evaluations and probes."""
+    return evaluated_examples(spec) + example_passes(spec)
+
+
 def _gpu_seconds(gpu: GPU, spec: RunSpec, operations: Operations, footprint: Footprint) -> float:
     peak = {"float32": gpu.float32, "tf32": gpu.tf32}.get(spec.precision, gpu.bfloat16)
     rate = peak * (gpu.convolutions if spec.model.kind in ("vgg", "preact_resnet") else gpu.utilisation)
     step = max(operations.step * spec.batch_size / rate, footprint.kernels * gpu.launch_seconds)
     # evaluations run in large batches, where compute is the limit
-    return FIXED_SECONDS + spec.steps * step + evaluated_examples(spec) * operations.forward / rate
+    return FIXED_SECONDS + spec.steps * step + _examples(spec) * operations.forward / rate
 
 
 def _memory(spec: RunSpec, operations: Operations, footprint: Footprint) -> float:

@@ -1,4 +1,4 @@
-"""Rows of metrics that stay on the device until somebody needs the numbers."""
+"""Metrics that stay on the device until somebody needs the numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Value = float | int | torch.Tensor
 
 
-class Recorder:
+class MetricBuffer:
     """Collects one row per recorded step; 0-d tensors are fetched together, in one transfer, by `flush`."""
 
     def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
@@ -38,6 +38,16 @@ class Recorder:
         self.rows += new
         self._pending.clear()
         return new
+
+    def add_to_last(self, step: int, values: dict[str, Value]) -> None:
+        """Put numbers that were measured after the end into the last row, that of `step`."""
+        if not values:
+            return
+        self.record(step, values)
+        row = self.flush()[0]
+        if self.rows[-2:-1] and self.rows[-2]["step"] == step:
+            self.rows.pop()
+            self.rows[-1] |= row
 
     def table(self) -> pyarrow.Table:
         """All rows, `step` first; NaN where a column was not recorded."""
@@ -67,18 +77,18 @@ class Recorder:
 
 
 def divergence_step(rows: list[dict[str, float]], chance: float) -> int | None:
-    """The step at which a training was lost, or None.
+    """The step at which a training diverged, or None.
 
-    Lost means: a loss or weights that are not finite; or a running training loss that ends more than a quarter of the
-    way back from its best value to chance. In the second case the step is the first of the final stretch
+    It has diverged if a loss or the weights are not finite, or if the running training loss ends more than a quarter of
+    the way back from its best value to chance level. In the second case the step is the first of the final stretch
     above that level, so a spike from which the training recovers is no divergence.
 
     Args:
         rows: recorded rows with `step`, `batch_loss` and perhaps `weight_norm`.
-        chance: loss of a uniform guess, in nats.
+        chance: loss at chance level, in nats.
     """
     best = math.inf
-    lost: int | None = None
+    diverged: int | None = None
     for row in rows:
         if "batch_loss" not in row:
             continue
@@ -87,7 +97,7 @@ def divergence_step(rows: list[dict[str, float]], chance: float) -> int | None:
             return step
         best = min(best, loss)
         if loss <= best + 0.25 * max(chance - best, 0.0):
-            lost = None
-        elif lost is None:
-            lost = step
-    return lost
+            diverged = None
+        elif diverged is None:
+            diverged = step
+    return diverged

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from decaylab.optim.decay import WeightDecay
-from decaylab.probes.rounding import intended_updates, lost_updates
+from decaylab.probes.lost_updates import intended_updates, lost_updates
 from decaylab.spec import Decay
 
 

@@ -9,6 +9,18 @@ from torch import Tensor
 
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.optimizers import grouped_parameters, last_update
+from decaylab.probes._protocol import BaseProbe, View
+
+COLUMNS = {"lost_updates": ("share of updates lost to rounding", "share")}
+
+
+class Probe(BaseProbe):
+    """Share of an update's elements that rounding to bfloat16 would undo, overall and per group."""
+
+    moment = "update"
+
+    def measure(self, view: View) -> dict[str, Tensor]:
+        return lost_updates(intended_updates(view.optimizer, view.decay, view.step - 1, view.learning_rate))
 
 
 def intended_updates(
@@ -16,9 +28,9 @@ def intended_updates(
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(group, weight, change) of every parameter: the change that update `step` meant to make, in float32.
 
-    Call it after that update and before gradients are cleared. The change is that of optimizer and decay together.
-    It comes from the optimizer's state, not from the stored weights, which are already rounded; decay is taken
-    of the weights as they are now.
+    Call it after that update and before gradients are cleared. The change is that of optimizer and decay together. It
+    comes from the optimizer's state, not from the stored weights, which are already rounded; decay is taken of the
+    weights as they are now.
     """
     for group, parameters in grouped_parameters(optimizer).items():
         for parameter in parameters:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.training.recorder import Recorder, divergence_step
+from decaylab.training.metric_buffer import MetricBuffer, divergence_step
 
 
 def rows(*losses: float) -> list[dict[str, float]]:
@@ -16,32 +16,32 @@ def rows(*losses: float) -> list[dict[str, float]]:
 
 
 def test_values_of_one_step_become_one_row_in_order_of_steps() -> None:
-    recorder = Recorder()
-    recorder.record(5, {"batch_loss": torch.tensor(2.0)})
-    recorder.record(0, {"train_loss": 3.0})
-    recorder.record(5, {"train_loss": torch.tensor(1.0, dtype=torch.float64)})
-    recorder.flush()
-    frame = recorder.table().to_pandas()
+    buffer = MetricBuffer()
+    buffer.record(5, {"batch_loss": torch.tensor(2.0)})
+    buffer.record(0, {"train_loss": 3.0})
+    buffer.record(5, {"train_loss": torch.tensor(1.0, dtype=torch.float64)})
+    buffer.flush()
+    frame = buffer.table().to_pandas()
     assert frame["step"].tolist() == [0, 5]
     assert frame.loc[1, ["batch_loss", "train_loss"]].tolist() == [2.0, 1.0]
     assert math.isnan(frame.loc[0, "batch_loss"])
-    assert recorder.final() == {"train_loss": 1.0, "batch_loss": 2.0}
+    assert buffer.final() == {"train_loss": 1.0, "batch_loss": 2.0}
 
 
 def test_what_is_written_is_what_was_recorded(tmp_path) -> None:
-    recorder = Recorder()
-    recorder.record(1, {"train_loss": torch.tensor(0.1, dtype=torch.float64), "learning_rate": 0.3})
-    recorder.flush()
-    recorder.write(tmp_path / "metrics.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "metrics.parquet"), recorder.table().to_pandas())
+    buffer = MetricBuffer()
+    buffer.record(1, {"train_loss": torch.tensor(0.1, dtype=torch.float64), "learning_rate": 0.3})
+    buffer.flush()
+    buffer.write(tmp_path / "metrics.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "metrics.parquet"), buffer.table().to_pandas())
 
 
 def test_a_lost_value_is_null_in_the_summary_but_kept_in_the_table() -> None:
-    recorder = Recorder()
-    recorder.record(1, {"train_loss": float("nan")})
-    recorder.flush()
-    assert recorder.final() == {"train_loss": None}
-    assert math.isnan(recorder.table().to_pandas().loc[0, "train_loss"])
+    buffer = MetricBuffer()
+    buffer.record(1, {"train_loss": float("nan")})
+    buffer.flush()
+    assert buffer.final() == {"train_loss": None}
+    assert math.isnan(buffer.table().to_pandas().loc[0, "train_loss"])
 
 
 @pytest.mark.parametrize(
