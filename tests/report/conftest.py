@@ -39,7 +39,7 @@ TINY = """
         axes:
           learning_rate: [0.1, 0.01]
           weight_decay: [0, 0.01, 0.1]
-          seed: [0, 1, 2]
+          seed: [0, 1, 2, 3, 4, 5]
     claims:
       - id: decay-helps
         statement: Decay of 0.1 lowers the test error <at the end>.

@@ -43,7 +43,7 @@ def test_evidence_stands_beside_what_ran_here(both):
     (item,) = view["evidence"]
     assert item["label"] == "archived runs on generated images at gpu scale (An invented processor)"
     assert item["link"] == f"archive/tiny_run-{FILED}.html"
-    assert (item["verdict"], item["n"]) == ("reproduced", 3)
+    assert (item["verdict"], item["n"]) == ("reproduced", 6)
     assert views(root, layout, "smoke")["only-on-paper"]["evidence"] == []
     # where nothing ran, evidence takes the row, and does not stand beside itself
     view = views(root, layout, "laptop")["decay-helps"]
@@ -75,12 +75,12 @@ def test_restored_evidence_is_a_site_of_its_own(both):
     assert index == layout.reports / "evidence" / "index.html"
     text = index.read_text(encoding="utf-8")
     assert "scale gpu (smaller than the source&#x27;s)" in text
-    assert "An invented processor; data generated images; 36 of 36 planned runs; code of commit 0123456789ab" in text
+    assert "An invented processor; data generated images; 72 of 72 planned runs; code of commit 0123456789ab" in text
     page = (index.parent / FILED / "gpu" / "index.html").read_text(encoding="utf-8")
     assert "Shown from archived runs; nothing was trained here" in page
     assert "tiny_never" not in page
     runs = list((index.parent / FILED / "gpu" / "runs").glob("*.html"))
-    assert len(runs) == 36
+    assert len(runs) == 72
     for path in (index, index.parent / FILED / "gpu" / "index.html", runs[0]):
         for link in re.findall(r'href="([^"#:,]+)[#"]', path.read_text(encoding="utf-8")):
             assert (path.parent / link).exists(), f"{path}: {link}"

@@ -30,7 +30,7 @@ def test_a_figure_names_its_grid_its_runs_and_its_data(report, tmp_path):
     line = int(re.search(r'href="yaml/tiny_run.html#L(\d+)"', html)[1])
     assert lines_of(report)[line - 1].strip() == "main:"
     assert set(re.findall(r'href="runs/([^"]+).html"', html)) == set(runs["run_id"])
-    assert "<summary>9 runs</summary>" in html
+    assert "<summary>18 runs</summary>" in html
     data = pd.read_csv(tmp_path / "reports" / "smoke" / re.search(r'href="(data/[^"]+)"', html)[1])
     assert data["test_error"].tolist() == pytest.approx(runs["test_error"].tolist(), rel=1e-6)
     assert data["run_id"].tolist() == runs["run_id"].tolist()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.analysis.archive import Origin, filed_names, read_origin
-from decaylab.analysis.judge import judge
+from decaylab.analysis.restoring import restored_verdicts
 from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.replication import load_replication, replication_file
@@ -31,7 +31,7 @@ def render_filed(filed: str, name: str, workspace: Workspace) -> Path:
     if name not in origin.filed:
         raise InputError(f"evidence {filed}: {name!r}: expected one of {', '.join(origin.filed)}")
     rep = load_replication(replication_file(workspace.root, name))
-    judge(rep, shown).write(shown.layout)
+    restored_verdicts(rep, filed, shown).write(shown.layout)
     return render(name, shown)
 
 
