@@ -172,9 +172,9 @@ class Judged(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Stored fields and, first, the deciding test's numbers."""
-        names = ("test", "estimate", "interval", "n", "direction", "smallest_effect", "kind")
-        shown = {name: getattr(self, name) for name in names}
-        return shown | self.model_dump(mode="json")
+        deciding = self.deciding.model_dump(mode="json")
+        names = ("estimate", "interval", "n", "direction", "smallest_effect", "kind", "looks", "detectable", "outlook")
+        return {"test": self.test} | {name: deciding[name] for name in names} | self.model_dump(mode="json")
 
 
 class VariantVerdict(Judged):
