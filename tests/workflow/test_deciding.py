@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from decaylab.analysis.arms import most_seeds
 from decaylab.cli.decide import chosen
 from decaylab.errors import InputError
-from decaylab.files import Layout
+from decaylab.files import Layout, read_json
 from decaylab.replication import expand
 from decaylab.seeds import Round, added_seeds, changing_seeds
 from decaylab.training.pool import Trained
 from decaylab.workflow.deciding import Decider
 from decaylab.workflow.first_look import adds_seeds, first_look
 from decaylab.workflow.rounds import Rounds
+from decaylab.workflow.verifying import verify
 from tests.analysis.conftest import Lab
 
 LOOKS = {"looks": {"laptop": [6, 10, 16]}}
@@ -173,3 +176,26 @@ def test_claims_and_replications_are_found_by_name(lab):
     assert chosen([rep], ["tiny"]) == ([rep], None)
     assert chosen([rep], ["other"]) == ([rep], {"tiny": {"other"}})
     assert chosen([rep], ["tiny/other", "decay-helps"]) == ([rep], {"tiny": {"other", "decay-helps"}})
+
+
+@pytest.mark.parametrize(("fresh", "moved"), [([0.2, 0.21], False), ([-0.2, -0.21], True)])
+def test_decided_claims_are_judged_again_on_other_runs(lab, fresh, moved):
+    rep = lab.replication(LOOKS)
+    decide(lab, rep, [0.20, 0.21, 0.19])
+    pools = []
+
+    @contextmanager
+    def pool(layout, mode, until):
+        pools.append((mode, FakePool(Lab(lab.root, layout), [0.2, 0.21] if mode == "rounding" else fresh)))
+        yield pools[-1][1]
+
+    found = verify([rep], lab.workspace(), None, 1.0, pool)
+
+    assert [(item.mode, item.moved) for item in found] == [("rounding", False), ("fresh", moved)]
+    (_, same), (_, other) = pools
+    assert set(same.order) <= {spec.run_id for spec, _, _ in expand(rep, "laptop")}
+    # fresh seeds are none that any look could use
+    assert not set(other.order) & {spec.run_id for spec, _, _ in expand(rep, "laptop", seeds=most_seeds(rep, "laptop"))}
+    assert [item["moved"] for item in read_json(lab.layout.results / "verify" / "laptop.json")] == [False, moved]
+    # nothing of this reaches the results themselves
+    assert {path.name for path in (lab.layout.results / "runs").iterdir()}.isdisjoint(other.order)
