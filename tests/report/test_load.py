@@ -25,7 +25,7 @@ def test_runs_have_parameters_and_final_metrics(report):
     )
     assert set(report.select(weight_decay=[0, 0.1], seed=1)["weight_decay"]) == {0, 0.1}
     assert report.select(no_such_parameter=1).empty
-    assert report.guess(weight_decay=0) == pytest.approx(0.9)
+    assert report.chance_level(weight_decay=0) == pytest.approx(0.9)
     assert report.drop() == 50
 
 
@@ -38,7 +38,7 @@ def test_curves_are_long_and_keep_the_order_of_metrics(report):
     assert report.curves("train_loss", grid="absent").empty
 
 
-def test_a_diverged_run_counts_as_a_guess(clone, inventor, tmp_path):
+def test_a_diverged_run_counts_at_chance_level(clone, inventor, tmp_path):
     root, _ = clone
     layout = Layout(tmp_path)
     for spec, _, _ in expand(load_replication(replication_file(root, "tiny_run")), "smoke"):

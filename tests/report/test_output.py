@@ -52,11 +52,12 @@ def test_the_forest_names_claims(report):
         assert lines_of(report)[int(line) - 1].strip() == f"- id: {name}"
 
 
-def test_elsewhere_a_figure_is_a_picture(report):
-    bundle = report.show(figures.final_values(report.runs, "test_error"), "x")._repr_mimebundle_()
-    assert set(bundle) == {PAGE, "image/png", "text/plain"}
-    assert bundle["image/png"].startswith("iVBORw0KGgo")
-    assert bundle["text/plain"].startswith("Chart. ")
+def test_elsewhere_a_figure_is_a_picture_with_its_caption(report):
+    picture, caption = report.show(figures.final_values(report.runs, "test_error"), "A caption.").bundles()
+    assert set(picture) == {PAGE, "image/png", "text/plain"}
+    assert picture["image/png"].startswith("iVBORw0KGgo")
+    assert picture["text/plain"].startswith("Chart. ")
+    assert caption == {PAGE: "", "text/markdown": "A caption.", "text/plain": "A caption."}
 
 
 def test_what_cannot_be_drawn_is_said(report, tmp_path):

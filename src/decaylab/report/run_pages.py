@@ -92,7 +92,10 @@ def run_page(
             *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
         ],
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
-        "command": f"decaylab train {run.run_id} --scale {scale}",
+        "command": " ".join(
+            [f"decaylab train {run.run_id} --scale {scale}"]
+            + [f"--{kind} '{choice.text}'" for kind, choice in sorted(workspace.choices.items())]
+        ),
         "metrics": f"{run.run_id}.csv",
     }
 

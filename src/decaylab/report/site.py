@@ -32,13 +32,13 @@ from decaylab.workspace import SCALES, Workspace
 def build_site(workspace: Workspace) -> Path:
     """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
 
-    The index lists all replications; where results were restored from evidence, those that it is of.
+    The index lists all replications, or those of the archive from which the results were restored.
 
     Returns:
         the path of index.html.
 
     Raises:
-        InputError: a verdict file, evidence or result is damaged.
+        InputError: a verdict file, an archive or a result is damaged.
     """
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     origin = read_origin(layout)
