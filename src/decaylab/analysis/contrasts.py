@@ -49,6 +49,7 @@ def choose_settings(
             if BEST not in term.arm.selector.values():
                 settings[number, value] = cells[0]
                 continue
+            cells = [key for key in cells if _may_choose(test, term.arm, key)]
             key = _best(term.arm, cells, tuning, test.best_by or test.metric, results, where)
             settings[number, value] = key
             if key is not None:
@@ -96,6 +97,12 @@ def runs_of(test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings) ->
     ]
 
 
+def _may_choose(test: Test, arm: Arm, key: Key) -> bool:
+    """Whether `best_among` lets `best` choose this cell."""
+    allowed = test.best_among or {}
+    return all(value in allowed[axis] for axis, value in zip(arm.axes, key, strict=True) if axis in allowed)
+
+
 def _best(arm: Arm, cells: list[Key], tuning: list[Seed], by: Metric, results: Results, where: str) -> Key | None:
     """The cell with the lowest mean of `by` over the tuning seeds; a cell with a run that has no number never wins."""
 
@@ -103,5 +110,5 @@ def _best(arm: Arm, cells: list[Key], tuning: list[Seed], by: Metric, results: R
         values = [evaluate(results.runs[arm.cells[key][seed].id], by, where) for seed in tuning]
         return math.inf if None in values else float(np.mean(values))
 
-    best = min(cells, key=mean)
-    return best if math.isfinite(mean(best)) else None
+    best = min(cells, key=mean, default=None)
+    return best if best is not None and math.isfinite(mean(best)) else None

@@ -14,6 +14,15 @@ SUMMARY_METRICS = ("diverged", "diverged_at", "seconds", "flops", "peak_memory_b
 
 
 def evaluate(run: RunResult, metric: Metric, where: str) -> float | None:
+    """The number that `metric` means for `run`: that of `_value`, or with `below` whether it is below that bound.
+
+    Returns and raises what `_value` does.
+    """
+    value = _value(run, metric, where)
+    return value if metric.below is None or value is None else float(value < metric.below)
+
+
+def _value(run: RunResult, metric: Metric, where: str) -> float | None:
     """The number that `metric` means for `run`.
 
     Losses and errors of a diverged run are those of a guess (`chance` in its summary) from the divergence on,

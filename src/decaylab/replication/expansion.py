@@ -217,8 +217,15 @@ def _combinations(name, grid, done, grids, where, seeds):
                     fragment = merge(fragment, value)
                 else:
                     fragment = set_path(fragment, path_of_axis(axis), value)
-            if grid.only is None or any(matches(parameters, keep) for keep in grid.only):
+            if grid.only is None or any(matches(parameters, keep) for keep in _only(grid, parameters, seeds)):
                 yield fragment, parameters
+
+
+def _only(grid: Grid, parameters: Parameters, seeds: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The grid's `only`; for an arm with added seeds without what it says of seeds, which is for the first look."""
+    if arm_key(parameters) not in seeds:
+        return grid.only or []
+    return [{key: value for key, value in keep.items() if key != "seed"} for keep in grid.only or []]
 
 
 def matches(parameters: Parameters, where: dict[str, Any]) -> bool:
