@@ -91,12 +91,12 @@ def read_test(
     tuning, seeds = split_seeds(terms)
     reading = TestReading(unread(test))
     result = reading.result
-    if tuning and not (tuned := _tuning_runs(terms, tuning)) <= results.runs.keys():
+    if tuning and not (tuned := tuning_runs(terms, tuning)) <= results.runs.keys():
         missing = len(tuned - results.runs.keys())
         result.reason = f"{missing} of {len(tuned)} runs that choose the best settings are missing"
         return reading
     settings, result.chosen = choose_settings(test, terms, tuning, results, where)
-    reading.run_ids = _tuning_runs(terms, tuning)
+    reading.run_ids = tuning_runs(terms, tuning)
     values = _Values()
     for seed in seeds:
         if not set(runs_of(test, terms, seed, settings)) <= results.runs.keys():
@@ -146,7 +146,7 @@ def _judge(
         result.outlook = outlook(numbers, question, read, design, seconds, bool(planned))
 
 
-def _tuning_runs(terms: list[ArmTerm], tuning: list[Seed]) -> set[str]:
+def tuning_runs(terms: list[ArmTerm], tuning: list[Seed]) -> set[str]:
     return {
         cell[seed].id for term in terms if needs_tuning([term]) for cell in term.arm.cells.values() for seed in tuning
     }

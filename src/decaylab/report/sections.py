@@ -38,7 +38,7 @@ def claims_forest(report: Report) -> Figure | Html:
 
     return report.show(
         figures.claims_forest(report.claims),
-        "Estimate and 95 % interval over seeds. The claim says that the whole interval lies in the green area. "
+        "Estimate and interval over seeds. The claim says that the whole interval lies in the green area. "
         "Differences in the grey band are too small to matter. The diamond is the number that the source reports.",
     )
 
