@@ -16,6 +16,7 @@ from decaylab.replication import (
     Scalar,
     Test,
     Variant,
+    arm_key,
     expand,
     grids_at,
     matches,
@@ -104,6 +105,15 @@ def split_seeds(terms: list[ArmTerm]) -> tuple[list[Seed], list[Seed]]:
     seeds = common_seeds(terms)
     count = TUNING_SEEDS if needs_tuning(terms) else 0
     return seeds[:count], seeds[count:]
+
+
+def most_seeds(rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> dict[str, int]:
+    """The seeds that claims may ever ask for, as `expand` takes them: those of the last look in every arm."""
+    last = max((claim.looks[scale][-1] for claim in rep.claims if scale in (claim.looks or {})), default=0)
+    if not last:
+        return {}
+    arms = {arm_key(parameters) for _, parameters, _ in expand(rep, scale, dict(choices or {}))}
+    return dict.fromkeys(arms, last + TUNING_SEEDS)
 
 
 @dataclass

@@ -255,11 +255,16 @@ def plan_runs(
 
     `seeds` has the added seeds of each replication by its name, as for `expand`.
     """
+    return merge_runs({rep.name: expand(rep, scale, choices, seeds=(seeds or {}).get(rep.name)) for rep in reps})
+
+
+def merge_runs(expanded: Mapping[str, Iterable[tuple[RunSpec, Parameters, int]]]) -> dict[str, PlannedRun]:
+    """Runs of several replications, by the replication's name, as one plan; equal specs appear once."""
     runs: dict[str, PlannedRun] = {}
-    for rep in reps:
-        for spec, parameters, priority in expand(rep, scale, choices, seeds=(seeds or {}).get(rep.name)):
+    for name, items in expanded.items():
+        for spec, parameters, priority in items:
             run = runs.setdefault(spec.run_id, PlannedRun(spec, {}, priority))
             run.spec = with_snapshots(run.spec, spec.snapshots)
             run.priority = min(run.priority, priority)
-            run.wanted.setdefault(rep.name, []).append(parameters)
+            run.wanted.setdefault(name, []).append(parameters)
     return dict(sorted(runs.items(), key=lambda item: item[1].spec.depth))
