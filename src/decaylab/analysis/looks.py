@@ -104,7 +104,8 @@ def read(values: Sequence[float | None], test: Test, design: Design = SEQUENTIAL
         values: one value for each planned seed, in planned order; None where a run is not finished. Values behind
             a gap wait until the gap is closed.
 
-    The first outcome stands: later looks can only move it if their intervals contradict each other.
+    Intervals only shrink from look to look, so an outcome stands: a later look can turn `negligible` into
+    `contradicted`, and makes any outcome `inconclusive` if the looks have no point in common.
     """
     finished = list(values)
     if None in finished:
