@@ -101,7 +101,7 @@ def main(
         if unknown:
             raise InputError(f"benchmark {unknown[0]!r}: expected one of {', '.join(BENCHMARKS)}")
         peers = find_peers(peer or [])
-        from decaylab.training.loop import resolve_device
+        from decaylab.training.device import resolve_device
 
         kind = "cpu" if rehearse else resolve_device(device).type
     except InputError as error:
@@ -115,7 +115,7 @@ def main(
         about = circumstances(settings)
     show(rows, Console(width=None if sys.stdout.isatty() else 120))
     if out is not None:
-        from decaylab.analysis.evidence import slug
+        from decaylab.analysis.filing import slug
 
         kind = "rehearsal on" if rehearse else ""
         stem = out / slug(f"{kind} {about['hardware']['name']} {threads} of {os.cpu_count()} cores")

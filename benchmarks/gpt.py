@@ -112,10 +112,11 @@ def ours(name: str, spec: dict[str, Any], settings: Settings, **more: Any) -> Lo
 
 def gpt_case(name: str, settings: Settings, spec: dict[str, Any], *, target: float | None, epfl: bool = True) -> Case:
     """Ours against whichever peers are given; `spec` has no average of the weights."""
+    from decaylab.operations import operations_of
     from decaylab.spec import parse_spec
-    from decaylab.training.cost.counting import shape_of
 
-    shape = shape_of(parse_spec(spec, name))
+    operations = operations_of(parse_spec(spec, name))
+    weights = operations.parameters
     model, precision = spec["model"], spec["precision"]
     data = prepare_tokens(settings, model["vocabulary"])
     compiled = settings.gpu
@@ -128,7 +129,7 @@ def gpt_case(name: str, settings: Settings, spec: dict[str, Any], *, target: flo
             "script": "train.py",
             "options": options | {"eval_iters": 1, "out_dir": settings.folder / "out"},
         }
-        theirs = Loop(f"nanoGPT{how}", run_script, arguments, against="ours", target=target, weights=shape.parameters)
+        theirs = Loop(f"nanoGPT{how}", run_script, arguments, against="ours", target=target, weights=weights)
         contenders.append(theirs)
     if epfl and "epfl" in settings.peers:
         averaged = spec | {"ema": 0.99, "seed": next_seed()}
@@ -138,18 +139,16 @@ def gpt_case(name: str, settings: Settings, spec: dict[str, Any], *, target: flo
             "options": options | {"eval_examples": 1, "out_dir": "", "ema_coef": averaged["ema"]},
         }
         contenders.append(ours("ours with EMA", averaged, settings, against="ours"))
-        theirs = Loop(
-            f"EPFL{how}", run_script, arguments, against="ours with EMA", target=target, weights=shape.parameters
-        )
+        theirs = Loop(f"EPFL{how}", run_script, arguments, against="ours with EMA", target=target, weights=weights)
         contenders.append(theirs)
     return Case(
         name,
         contenders,
-        about=f"{shape.parameters:,} weights, {model['layers']} layers of width {model['width']}, "
+        about=f"{weights:,} weights, {model['layers']} layers of width {model['width']}, "
         f"batch {spec['batch_size']} x {model['context_length']}, vocabulary {model['vocabulary']}, {precision}",
         items=spec["batch_size"] * model["context_length"],
         unit="tokens",
-        flops=shape.step_flops,
+        flops=operations.step * spec["batch_size"],
         peak=peak(settings, precision),
         log_every=spec["evaluation"]["log_every"],
         turns=TURNS,
@@ -226,11 +225,12 @@ def eight_together(settings: Settings) -> Iterator[Case | Skip]:
 
 
 def together_case(name: str, settings: Settings, size: dict[str, Any], precision: str, target: float | None) -> Case:
+    from decaylab.operations import operations_of
     from decaylab.spec import parse_spec
-    from decaylab.training.cost.counting import shape_of
 
     specs = [gpt_spec(**size, precision=precision) for _ in range(TOGETHER)]
-    shape = shape_of(parse_spec(specs[0], name))
+    operations = operations_of(parse_spec(specs[0], name))
+    weights = operations.parameters
     prepare_tokens(settings, specs[0]["model"]["vocabulary"])
     arguments = {
         "specs": specs,
@@ -245,11 +245,11 @@ def together_case(name: str, settings: Settings, size: dict[str, Any], precision
             Loop("together", run_together, arguments),
             ours("one after another", alone, settings, against="together", target=target, repeat=TOGETHER),
         ],
-        about=f"{TOGETHER} x {shape.parameters:,} weights, batch {size['batch_size']} x {size['context_length']} each, "
+        about=f"{TOGETHER} x {weights:,} weights, batch {size['batch_size']} x {size['context_length']} each, "
         f"vocabulary 256, {precision}",
         items=TOGETHER * size["batch_size"] * size["context_length"],
         unit="tokens",
-        flops=TOGETHER * shape.step_flops,
+        flops=TOGETHER * operations.step * size["batch_size"],
         peak=peak(settings, precision),
         log_every=20,
         turns=TURNS,

@@ -69,7 +69,7 @@ def network(spec: dict[str, Any], classes: int) -> Any:
 
 def training_images(spec: dict[str, Any]) -> tuple[Any, Any]:
     """The training images of a spec: uint8 [n, height, width, 3] and int64 labels [n], both arrays."""
-    from decaylab.data.procedural import World
+    from decaylab.data.sources.procedural import World
     from decaylab.spec import parse_spec
 
     data = parse_spec(spec, "benchmark").data
@@ -270,22 +270,23 @@ def dataloaders(spec: dict[str, Any], settings: Settings, target: float | None) 
 
 def image_case(name: str, settings: Settings, spec: dict[str, Any], contenders: list[Loop]) -> Case:
     """`spec` is that of ours, which is the first contender."""
+    from decaylab.operations import operations_of
     from decaylab.spec import parse_spec
-    from decaylab.training.cost.counting import shape_of
 
     parsed = parse_spec(spec, name)
-    shape = shape_of(parsed)
+    operations = operations_of(parsed)
+    weights = operations.parameters
     for loop in contenders:
-        loop.weights = shape.parameters
+        loop.weights = weights
     size = parsed.data.image_size
     return Case(
         name,
         [ours("ours", spec, settings), *contenders],
-        about=f"{shape.parameters:,} weights, {size} x {size} pixels, batch {parsed.batch_size}, {parsed.precision}"
+        about=f"{weights:,} weights, {size} x {size} pixels, batch {parsed.batch_size}, {parsed.precision}"
         + (f", EMA {parsed.ema}" if parsed.ema else ""),
         items=parsed.batch_size,
         unit="images",
-        flops=shape.step_flops,
+        flops=operations.step * parsed.batch_size,
         peak=peak(settings, parsed.precision),
         log_every=parsed.evaluation.log_every,
         turns=TURNS,

@@ -32,14 +32,14 @@ const next = async () => {
       figures: [...view.querySelectorAll("figure svg")].map((svg) => svg.getBoundingClientRect().height),
     };
     if (tools) {
-      const shown = () => view.querySelectorAll("#claims tbody.one:not([hidden])").length;
+      const shown = () => view.querySelectorAll("#claims .one:not([hidden])").length;
       const [all] = [shown()];
       tools.querySelector("button[value=contradicted]").click();
       const filtered = shown();
       const order = tools.querySelector("select");
       order.value = "verdict";
       order.dispatchEvent(new Event("change"));
-      const sorted = [...view.querySelectorAll("#claims tbody.one")].map((row) => row.dataset.verdict);
+      const sorted = [...view.querySelectorAll("#claims .one")].map((row) => row.dataset.verdict);
       found[page].tools = { visible: !tools.hidden, all, filtered, sorted };
     }
     frame.remove();

@@ -236,6 +236,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     name = names("images")[0]
     (tmp_path / "replications" / name).mkdir(parents=True)
     shutil.copy(ROOT / "replications" / name / "replication.yaml", tmp_path / "replications" / name)
+    shutil.copy(ROOT / "replications" / "references.yaml", tmp_path / "replications")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -74,12 +74,12 @@ def test_every_module_that_a_training_imports_is_among_its_sources(kind, probes,
 
 def test_a_run_depends_on_its_own_model_data_and_probes():
     vgg, gpt = names(tiny("vgg")), names(tiny("gpt", ("attention",)))
-    assert {"models/vgg.py", "data/procedural.py"} <= vgg
+    assert {"models/vgg.py", "data/sources/procedural.py"} <= vgg
     assert not {"models/gpt.py", "data/text.py", "probes/attention.py"} & vgg
     assert {"models/gpt.py", "data/text.py", "probes/attention.py"} <= gpt
-    assert not {"models/vgg.py", "data/images.py", "probes/rounding.py"} & gpt
+    assert not {"models/vgg.py", "data/images.py", "probes/lost_updates.py"} & gpt
     for used in (vgg, gpt):
-        assert {"training/loop.py", "optim/decay.py", "probes/norms.py"} <= used
+        assert {"training/loop.py", "optim/decay.py", "training/norms.py"} <= used
         assert {name.split("/")[0] for name in used} == set(NUMERIC)
 
 

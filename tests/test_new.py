@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from decaylab.analysis.judge import check_claims
+from decaylab.analysis.arms import check_claims
 from decaylab.cli.new import create
 from decaylab.errors import InputError
 from decaylab.files import Layout

@@ -82,7 +82,7 @@ def test_a_copy_does_not_keep_the_id_of_its_original():
         ({"decay": {"form": "adam"}}, "decay.form: expected one of adamc, cautious, decoupled, independent, l2_"),
         (
             {"decay": {"parameters": {"beta": 1}}},
-            "decay.parameters: form decoupled has no beta; expected no parameters",
+            "decay.parameters: decoupled has no beta; expected no parameters",
         ),
         ({"decay": {"form": "adamc"}}, "optimizer.name: decay form adamc needs adamw, got sgd"),
         (
@@ -90,7 +90,7 @@ def test_a_copy_does_not_keep_the_id_of_its_original():
             "decay form l2_loss needs constant, got linear",
         ),
         ({"data": {"train_examples": None}}, "procedural images need train_examples"),
-        ({"data": {"source": "cifar10", "fresh": True}}, "fresh is for procedural images only, not cifar10"),
+        ({"data": {"source": "cifar10", "fresh": True}}, "fresh is for generated images only, not cifar10"),
         ({"model": {"kind": "gpt"}}, "model gpt cannot be trained on images"),
         ({"micro_batch_size": 3}, "batch_size must be a multiple of micro_batch_size"),
         ({"schedule": {"warmup_steps": 101}}, "warmup_steps 101 is more than steps 100"),

@@ -149,6 +149,10 @@ class Layout:
     def verdicts(self, scale: str, replication: str) -> Path:
         return self.results / "verdicts" / scale / f"{replication}.json"
 
+    def seeds(self, scale: str) -> Path:
+        """How many seeds each arm has by now, where claims got more than their first look."""
+        return self.results / "seeds" / f"{scale}.json"
+
     def report(self, scale: str, replication: str) -> Path:
         return self.reports / scale / f"{replication}.html"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decaylab import plugins
-from decaylab.probes import PROBES
+from decaylab.sources import source_of
 from decaylab.spec import RunSpec
 
 PACKAGE = Path(__file__).parent
@@ -69,19 +69,14 @@ def _names(spec: RunSpec) -> Iterable[str]:
     """Modules, as package/module, that this spec chooses by name."""
     yield f"models/{spec.model.kind}"
     yield f"optim/forms/{spec.decay.form}"
-    if spec.data.kind == "text":
-        yield "data/text"
-    else:
-        yield "data/procedural" if spec.data.source == "procedural" else "data/images"
-    for probe in spec.evaluation.probes:
-        if probe in PROBES:  # the trainer refuses others
-            yield _module(PROBES[probe])
+    yield f"data/sources/{source_of(spec.data.kind, spec.data.source).name}"
+    for probe in spec.evaluation.requests:
+        yield f"probes/{probe.name}"
 
 
 def _chosen_by_name() -> frozenset[str]:
     """Modules that some spec names: that a dispatcher imports one says nothing about a given run."""
-    found = {f"{kind}/{name}" for kind in ("models", "optim/forms") for name in plugins.available(kind)}
-    return frozenset({"data/text", "data/images", "data/procedural"} | found | set(map(_module, PROBES.values())))
+    return frozenset(f"{kind}/{name}" for kind in plugins.KINDS for name in plugins.available(kind))
 
 
 def _module(dotted: str) -> str:

@@ -1,27 +1,90 @@
-"""Where data come from: built-in names, or archives, folders and files that the user points to.
+"""Data sources: what each one is, and which files the user means.
 
-Only names and digests are decided here (cheaply, without torch); `decaylab.data` reads the content.
+A source is one file, `data/sources/<name>.py`. What can be known before it is read stands there as the literal `ABOUT`,
+which is read without importing the file: nothing here needs torch. `decaylab.data` reads the content.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from decaylab import plugins
 from decaylab.errors import InputError
 from decaylab.files import read_json, sha256_file, sha256_json, write_json
 
-BUILTIN: dict[str, tuple[str, ...]] = {
-    "images": ("procedural", "cifar10", "cifar100"),
-    "text": ("stdlib", "openwebtext", "fineweb"),
-}
+Kind = Literal["images", "text"]
 
 _NAMED = re.compile(r"(.+)@([0-9a-f]{64})")
+_READERS = {"images": "image_files", "text": "text_files"}
+"""plug-ins that read the user's own files"""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What is known of a source before it is read: the literal `ABOUT` of its file."""
+
+    name: str
+    kind: Kind
+    title: str
+    licence: str | None = None
+    """None where only the user can know"""
+    url: str | None = None
+    """where its files, or a description of them, are published"""
+    classes: int | None = None
+    """of images; None where the spec (`generated`) or the content decides"""
+    examples: Mapping[str, int] | None = None
+    """images in each split, or documents in all; None where it is not fixed"""
+    tokens: int | None = None
+    """bytes of text, roughly; None for images or where it is not fixed"""
+    download_bytes: int = 0
+    """what has to be fetched before the first use"""
+    generated: bool = False
+    """made on demand: the spec gives the number of examples and of classes, and may ask for fresh ones in each step"""
+    key_fields: tuple[str, ...] = ()
+    """what decides the prepared content besides the fields common to its kind: fields of the spec, or `python`"""
+
+
+@functools.cache
+def about(name: str) -> DataSource:
+    """The facts of a plug-in of `data/sources`. Raises InputError for a name that is none, or without `ABOUT`."""
+    plugins.check("data/sources", name, "data source")
+    facts = plugins.literal("data/sources", name, "ABOUT")
+    try:
+        return DataSource(name, **facts)
+    except TypeError as error:
+        path = plugins.path_of("data/sources", name)
+        raise InputError(f"{path}: ABOUT: expected the fields of decaylab.sources.DataSource ({error})") from None
+
+
+@functools.cache
+def names(kind: Kind) -> tuple[str, ...]:
+    """Names that `--config images=` or `text=` takes in place of a path."""
+    found = (name for name in plugins.available("data/sources") if name not in _READERS.values())
+    return tuple(name for name in found if about(name).kind == kind)
+
+
+def is_named(source: str) -> bool:
+    """Whether a source of a spec is a plug-in's name rather than the name of the user's files."""
+    return source in names("images") or source in names("text")
+
+
+def source_of(kind: Kind, source: str) -> DataSource:
+    """The facts of the plug-in that reads a spec's source: the one of that name, or the reader of the user's files."""
+    return about(source if source in names(kind) else _READERS[kind])
+
+
+def classes_of(data: Any) -> int:
+    """Number of classes of a spec's images, for prices; what the user's own files hold is known once they are read."""
+    facts = source_of("images", data.source)
+    return facts.classes or data.classes
 
 
 def data_home() -> Path:
@@ -54,7 +117,7 @@ class Choice:
         return cls(*named.groups()) if named else cls(text)
 
 
-def choose(kind: Literal["images", "text"], value: str) -> Choice:
+def choose(kind: Kind, value: str) -> Choice:
     """Resolve `--config images=VALUE` or `text=VALUE`.
 
     VALUE is a built-in name, or a path, or several joined by commas, or a pattern such as `books-*.tar.xz`;
@@ -64,7 +127,7 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
     Raises:
         InputError: nothing of that name exists.
     """
-    if value in BUILTIN[kind]:
+    if value in names(kind):
         return Choice(value)
     if named := _NAMED.fullmatch(value):
         return Choice(*named.groups())
@@ -74,11 +137,13 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
         if not found:
             raise InputError(
                 f"{kind}={value}: no data set, file or folder {part!r} here or in {data_home()}; "
-                f"expected one of {', '.join(BUILTIN[kind])}, or the path of an archive, folder or file"
+                f"expected one of {', '.join(names(kind))}, or the path of an archive, folder or file"
             )
         paths += found
     if kind == "images" and len(paths) > 1:
         raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
+    if taken := next((path for path in paths if path.resolve().name in names(kind)), None):
+        raise InputError(f"{kind}={value}: {taken.name!r} is the name of a built-in source; rename {taken}")
     digests = [_remembered_digest(path) for path in paths]
     return Choice(
         source="+".join(path.name for path in paths),
@@ -87,7 +152,7 @@ def choose(kind: Literal["images", "text"], value: str) -> Choice:
     )
 
 
-def locate(kind: Literal["images", "text"], source: str, choice: Choice | None = None) -> tuple[Path, ...]:
+def locate(kind: Kind, source: str, choice: Choice | None = None) -> tuple[Path, ...]:
     """Paths of a source by its name in a RunSpec: those of `choice` if it is that one, else below DECAYLAB_DATA.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from decaylab.errors import InputError
-from decaylab.files import Layout
+from decaylab.files import Layout, read_json
 from decaylab.sources import Choice
 
 Scale = Literal["smoke", "laptop", "gpu", "paper"]
@@ -45,6 +45,17 @@ class Workspace:
     def at(self, scale: Scale) -> Workspace:
         """The same at another scale."""
         return replace(self, scale=scale)
+
+    def added_seeds(self) -> dict[str, dict[str, int]]:
+        """replication: arm (see `replication.arm_key`): its seeds by now, beyond the first look. Raises InputError."""
+        path = self.layout.seeds(self.scale)
+        if not path.exists():
+            return {}
+        value = read_json(path)
+        arms = [count for item in value.values() for count in item.values()] if isinstance(value, dict) else [None]
+        if not all(isinstance(count, int) for count in arms):
+            raise InputError(f"{path}: expected replication, arm and its number of seeds")
+        return value
 
     def to_json(self) -> str:
         """One line of text, which `parse` reads: the parameter of a notebook."""

@@ -10,6 +10,7 @@ import pytest
 
 from decaylab.files import Layout
 from decaylab.replication import Replication, expand, load_replication, replication_file
+from decaylab.workspace import Workspace
 
 CHANCE = {"loss": 2.302585, "error": 0.9}
 CLAIM = {
@@ -67,6 +68,9 @@ REPLICATION = {
 class Lab:
     root: Path
     layout: Layout
+
+    def workspace(self, scale: str = "laptop", choices: dict[str, Any] | None = None) -> Workspace:
+        return Workspace(self.root, scale, self.layout, choices or {})
 
     def replication(self, *claims: dict[str, Any], **changes: Any) -> Replication:
         """Write replications/tiny/replication.yaml (JSON is YAML) and load it; a claim is a change of CLAIM."""

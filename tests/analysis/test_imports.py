@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "src" / "decaylab" / "analysis"
-BELOW = ("analysis", "replication", "spec", "sources", "files", "errors", "workspace", "plugins")
+BELOW = (
+    "analysis",
+    "replication",
+    "seeds",
+    "spec",
+    "sources",
+    "files",
+    "errors",
+    "workspace",
+    "plugins",
+    "regime",
+    "yaml_files",
+)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from decaylab.analysis.judge import check_claims, judge, write
+from decaylab.analysis.arms import check_claims
+from decaylab.analysis.judge import judge
 from decaylab.errors import InputError
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.workspace import SCALES
@@ -27,8 +28,8 @@ def errors(p):
     return {"test_error": 0.3 - gain + 10 * NOISE[p["seed"]], "train_error": 0.3 + 10 * NOISE[p["seed"]]}
 
 
-def judged(lab, rep, scale="laptop", **keys):
-    return judge(rep, scale, lab.layout, lab.root, **keys)["claims"]
+def judged(lab, rep, scale="laptop"):
+    return judge(rep, lab.workspace(scale)).claims
 
 
 def claim_of(lab, *claims, final=errors, scale="laptop", only=lambda p: True, **summary):
@@ -42,57 +43,57 @@ def test_a_difference_is_paired_by_seed(lab):
     claim = claim_of(lab, {})
     contrasts = [-gain for gain in GAIN]
     interval = stats.ttest_1samp(contrasts, 0).confidence_interval(0.95)
-    assert claim["verdict"] == "reproduced"
-    assert claim["estimate"] == pytest.approx(-0.04)
-    assert claim["interval"] == pytest.approx((interval.low, interval.high))
-    assert (claim["n"], claim["unit"], claim["direction"]) == (3, "test error (fraction)", "below")
-    assert claim["difference_from_source"] == pytest.approx(0.0)
-    (part,) = claim["parts"]
-    assert [entry["value"] for entry in part["seeds"]] == pytest.approx(contrasts)
-    assert [len(entry["runs"]) for entry in part["seeds"]] == [2, 2, 2]
-    assert {run for entry in part["seeds"] for run in entry["runs"]} == set(claim["run_ids"])
-    assert claim["seconds"] == 12
-    assert (claim["commits"], claim["hardware"], claim["reason"]) == (["abc123"], ["NVIDIA H200"], "")
-    assert claim["registered_before_runs"] is True
+    assert claim.verdict == "reproduced"
+    assert claim.estimate == pytest.approx(-0.04)
+    assert claim.interval == pytest.approx((interval.low, interval.high))
+    assert (claim.n, claim.unit, claim.direction) == (3, "test error (fraction)", "below")
+    assert claim.difference_from_source == pytest.approx(0.0)
+    (part,) = claim.parts
+    assert [entry.value for entry in part.seeds] == pytest.approx(contrasts)
+    assert [len(entry.runs) for entry in part.seeds] == [2, 2, 2]
+    assert {run for entry in part.seeds for run in entry.runs} == set(claim.run_ids)
+    assert claim.seconds == 12
+    assert (claim.commits, claim.hardware, claim.reason) == (["abc123"], ["NVIDIA H200"], "")
+    assert claim.registered_before_runs is True
 
 
 def test_the_file_says_what_was_judged_and_does_not_change(lab):
     rep = lab.replication({}, {"id": "elsewhere", "scales": ["paper"]})
     lab.fill(rep, "laptop", errors)
-    verdict = judge(rep, "laptop", lab.layout, lab.root)
-    path = write(verdict, lab.layout)
+    verdict = judge(rep, lab.workspace())
+    path = verdict.write(lab.layout)
     assert path == lab.root / "results" / "verdicts" / "laptop" / "tiny.json"
-    assert verdict["counts"] == {"reproduced": 1, "contradicted": 0, "inconclusive": 0, "not run": 1}
-    assert verdict["expected_false_verdicts"] == pytest.approx(0.025)
+    assert verdict.counts == {"reproduced": 1, "contradicted": 0, "inconclusive": 0, "not run": 1}
+    assert verdict.expected_false_verdicts == pytest.approx(0.025)
     text = path.read_text()
     lines = (lab.root / "replications" / "tiny" / "replication.yaml").read_text().splitlines()
     for claim in json.loads(text)["claims"]:
         # a JSON file has the claim's brace on that line
         assert f'"id": "{claim["claim"]}"' in lines[claim["line"]]
-    write(judge(rep, "laptop", lab.layout, lab.root), lab.layout)
+    judge(rep, lab.workspace()).write(lab.layout)
     assert path.read_text() == text
 
 
 def test_the_commit_is_the_clones(lab):
     rep = lab.replication()
-    assert judge(rep, "laptop", lab.layout, lab.root)["commit"] is None
+    assert judge(rep, lab.workspace()).commit is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "-q"], ["add", "replications"], ["commit", "-qm", "claims"]):
         subprocess.run([*git, *words], cwd=lab.root, check=True)
-    assert len(judge(rep, "laptop", lab.layout, lab.root)["commit"]) == 12
+    assert len(judge(rep, lab.workspace()).commit) == 12
     lab.replication({"note": "changed"})
-    assert judge(rep, "laptop", lab.layout, lab.root)["commit"].endswith("+dirty")
+    assert judge(rep, lab.workspace()).commit.endswith("+dirty")
 
 
 def test_the_other_side_of_zero_contradicts(lab):
     claim = claim_of(lab, lab.test(direction="above"))
-    assert claim["verdict"] == "contradicted"
+    assert claim.verdict == "contradicted"
 
 
 def test_an_interval_across_the_smallest_effect_is_inconclusive_and_says_why(lab):
     claim = claim_of(lab, lab.test(smallest_effect=0.03))
-    assert claim["verdict"] == "inconclusive"
-    assert claim["reason"] == (
+    assert claim.verdict == "inconclusive"
+    assert claim.reason == (
         "the interval -0.0648 to -0.0152 is neither wholly below -0.03 nor wholly on the other side of 0"
     )
 
@@ -101,13 +102,13 @@ def test_an_interval_across_the_smallest_effect_is_inconclusive_and_says_why(lab
     ("changes", "reason"),
     [
         ({"direction": "within", "smallest_effect": 0.05}, "is neither inside nor outside -0.05 to 0.05"),
-        ({"direction": "above", "minus": None, "reference": 0.3, "smallest_effect": 0}, "reaches across 0"),
+        ({"direction": "above", "minus": None, "reference": 0.3, "smallest_effect": 0}, "contains 0"),
     ],
 )
 def test_reasons_are_plain_words(lab, changes, reason):
     claim = claim_of(lab, lab.test(**changes))
-    assert claim["verdict"] == "inconclusive"
-    assert claim["reason"].endswith(reason)
+    assert claim.verdict == "inconclusive"
+    assert claim.reason.endswith(reason)
 
 
 def test_an_equivalence(lab):
@@ -116,16 +117,16 @@ def test_an_equivalence(lab):
         lab,
         lab.test(arm=off | {"learning_rate": 0.1}, minus=off | {"learning_rate": 0.3}, direction="within"),
     )
-    assert (claim["verdict"], claim["interval"]) == ("reproduced", (0.0, 0.0))
+    assert (claim.verdict, claim.interval) == ("reproduced", (0.0, 0.0))
 
 
 def test_terms_are_weighted_sums_of_metrics_of_their_own(lab):
     arm = {"grid": "mlp", "decay": "on", "learning_rate": 0.3}
     terms = [{"arm": arm}, {"arm": arm, "metric": "train_error", "weight": -2}]
     claim = claim_of(lab, lab.test(arm=None, minus=None, terms=terms, reference=1.0))
-    for entry, gain, noise in zip(claim["parts"][0]["seeds"], GAIN, NOISE, strict=True):
-        assert entry["value"] == pytest.approx((0.3 - gain + 10 * noise) - 2 * (0.3 + 10 * noise) - 1.0)
-        assert len(entry["runs"]) == 1, "two metrics of one run"
+    for entry, gain, noise in zip(claim.parts[0].seeds, GAIN, NOISE, strict=True):
+        assert entry.value == pytest.approx((0.3 - gain + 10 * noise) - 2 * (0.3 + 10 * noise) - 1.0)
+        assert len(entry.runs) == 1, "two metrics of one run"
 
 
 def test_a_rate(lab):
@@ -141,12 +142,14 @@ def test_a_rate(lab):
     for spec, p, _ in expand(rep, "laptop"):
         lab.run(spec, {"test_error": 0.1}, diverged_at_step=50 if diverged(p) else None)
     claim = judged(lab, rep)[0]
-    assert (claim["verdict"], claim["estimate"], claim["interval"][1]) == ("reproduced", 1.0, 1.0)
-    assert claim["interval"][0] == pytest.approx(0.025 ** (1 / 3))
+    assert (claim.verdict, claim.estimate, claim.interval[1]) == ("reproduced", 1.0, 1.0)
+    assert claim.interval[0] == pytest.approx(0.025 ** (1 / 3))
 
 
 def test_a_rate_needs_zeros_and_ones(lab):
-    with pytest.raises(InputError, match=r"claim decay-helps: a rate needs a metric that is 0 or 1, test_error is"):
+    with pytest.raises(
+        InputError, match=r"claim decay-helps: a proportion needs a metric that is 0 or 1, test_error is"
+    ):
         claim_of(lab, lab.test(kind="proportion", minus=None))
 
 
@@ -156,8 +159,8 @@ def test_diverged_runs_count_as_chance(lab):
         lost = p.get("decay") == "off"
         lab.run(spec, {"test_error": None if lost else 0.3}, diverged_at_step=3 if lost else None)
     claim = judged(lab, rep)[0]
-    assert claim["estimate"] == pytest.approx(0.3 - 0.9)
-    assert claim["verdict"] == "reproduced"
+    assert claim.estimate == pytest.approx(0.3 - 0.9)
+    assert claim.verdict == "reproduced"
 
 
 def test_a_run_without_a_number_decides_nothing(lab):
@@ -167,40 +170,40 @@ def test_a_run_without_a_number_decides_nothing(lab):
         gone = p["seed"] == 1 and p.get("decay") == "off"
         lab.run(spec, {"weight_norm": None if gone else 3.0 - 2 * (p.get("decay") == "on")})
     claim = judged(lab, rep)[0]
-    assert (claim["verdict"], claim["n"], claim["estimate"]) == ("inconclusive", 2, -2)
-    assert claim["reason"] == "no number for weight_norm with seed 1"
+    assert (claim.verdict, claim.n, claim.estimate) == ("inconclusive", 2, -2)
+    assert claim.reason == "weight_norm has no value for seed 1"
 
 
 def test_a_scale_that_is_too_small_shows_its_estimate_only(lab):
     claim = claim_of(lab, {}, scale="smoke")
-    assert claim["verdict"] == claim["parts"][0]["verdict"] == "not run"
-    assert claim["reason"] == "smoke is too small to judge this claim"
-    assert claim["estimate"] == pytest.approx(-0.04)
-    assert claim["difference_from_source"] is None, "smoke is not the source's setting"
+    assert claim.verdict == claim.parts[0].verdict == "not run"
+    assert claim.reason == "smoke scale is too small to judge this claim"
+    assert claim.estimate == pytest.approx(-0.04)
+    assert claim.difference_from_source is None, "smoke is not the source's setting"
     claim = claim_of(lab, {}, scale="paper")
-    assert claim["reason"] == "this claim is judged at laptop, gpu, not at paper"
+    assert claim.reason == "this claim is judged at laptop, gpu, not at paper"
 
 
 def test_a_claim_of_another_scale_may_lack_its_runs_and_metrics(lab):
     other = lab.test(metric="hessian_trace") | {"scales": ["gpu"]}
     claim = claim_of(lab, other)
-    assert (claim["verdict"], claim["estimate"]) == ("not run", None)
+    assert (claim.verdict, claim.estimate) == ("not run", None)
 
 
 def test_missing_runs(lab):
     rep = lab.replication()
-    assert judged(lab, rep)[0]["verdict"] == "not run"
-    assert judged(lab, rep)[0]["reason"] == "6 of 6 runs are missing"
+    assert judged(lab, rep)[0].verdict == "not run"
+    assert judged(lab, rep)[0].reason == "6 of 6 runs are missing"
     lab.fill(rep, "laptop", errors, lambda p: p["seed"] == 0 or (p["seed"] == 1 and p.get("decay") == "on"))
     claim = judged(lab, rep)[0]
-    assert (claim["verdict"], claim["n"], claim["interval"]) == ("inconclusive", 1, None)
-    assert claim["reason"] == (
-        "3 of 6 runs are missing; judged on the 1 of 3 seeds that have all theirs; one seed has no interval"
+    assert (claim.verdict, claim.n, claim.interval) == ("inconclusive", 1, None)
+    assert claim.reason == (
+        "3 of 6 runs are missing; judged on the 1 of 3 seeds that are complete; one seed has no interval"
     )
     lab.fill(rep, "laptop", errors, lambda p: p["seed"] == 1)
     claim = judged(lab, rep)[0]
-    assert claim["n"] == 2
-    assert "judged on the 2 of 3 seeds" in claim["reason"]
+    assert claim.n == 2
+    assert "judged on the 2 of 3 seeds" in claim.reason
 
 
 def test_all_tests_must_hold(lab):
@@ -208,13 +211,13 @@ def test_all_tests_must_hold(lab):
     bad = good | {"name": "the other way", "direction": "above"}
     open_ = good | {"name": "by far", "smallest_effect": 0.04}
     claim = claim_of(lab, {"tests": [good, good]})
-    assert claim["verdict"] == "reproduced"
+    assert claim.verdict == "reproduced"
     claim = claim_of(lab, {"tests": [good, open_]})
-    assert claim["verdict"] == "inconclusive"
-    assert claim["reason"].startswith("by far: the interval")
+    assert claim.verdict == "inconclusive"
+    assert claim.reason.startswith("by far: the interval")
     claim = claim_of(lab, {"tests": [good, open_, bad]})
-    assert claim["verdict"] == "contradicted"
-    assert [part["verdict"] for part in claim["parts"]] == ["reproduced", "inconclusive", "contradicted"]
+    assert claim.verdict == "contradicted"
+    assert [part.verdict for part in claim.parts] == ["reproduced", "inconclusive", "contradicted"]
 
 
 def test_variants_stand_beside_the_claim(lab):
@@ -226,12 +229,12 @@ def test_variants_stand_beside_the_claim(lab):
     for scale in ("laptop", "gpu"):
         check_claims(rep, scale)
         lab.fill(rep, scale, errors)
-    small, width = judged(lab, rep)[0]["also"]
-    assert (small["label"], small["verdict"], small["estimate"]) == ("small learning rate", "inconclusive", 0)
-    assert (width["verdict"], width["n"]) == ("contradicted", 3)
+    small, width = judged(lab, rep)[0].also
+    assert (small.label, small.verdict, small.estimate) == ("small learning rate", "inconclusive", 0)
+    assert (width.verdict, width.n) == ("contradicted", 3)
     claim = judged(lab, rep, "gpu")[0]
-    assert claim["verdict"] == "reproduced"
-    assert (claim["also"][1]["verdict"], claim["also"][1]["reason"]) == ("not run", "gpu has no such runs")
+    assert claim.verdict == "reproduced"
+    assert (claim.also[1].verdict, claim.also[1].reason) == ("not run", "gpu scale has no such runs")
 
 
 def test_the_best_setting_is_chosen_without_the_seed_that_is_judged(lab):
@@ -243,24 +246,24 @@ def test_the_best_setting_is_chosen_without_the_seed_that_is_judged(lab):
         return {"test_error": table[p["weight_decay"]][p["seed"]] if p["grid"] == "wide" else 0.3}
 
     claim = claim_of(lab, lab.test(arm=best, minus=None, reference=1.0), final=final)
-    (part,) = claim["parts"]
-    assert [item["values"]["weight_decay"] for item in part["chosen"]] == [0.01, 0.01, 0.001]
-    assert [entry["value"] for entry in part["seeds"]] == pytest.approx([0.21 - 1, 0.22 - 1, 0.50 - 1])
-    assert len(claim["run_ids"]) == 6, "the runs that were compared count too"
+    (part,) = claim.parts
+    assert [item.values["weight_decay"] for item in part.chosen] == [0.01, 0.01, 0.001]
+    assert [entry.value for entry in part.seeds] == pytest.approx([0.21 - 1, 0.22 - 1, 0.50 - 1])
+    assert len(claim.run_ids) == 6, "the runs that were compared count too"
 
 
 def test_best_of_two_axes_and_by_another_metric(lab):
     best = {"grid": "mlp", "learning_rate": "best", "decay": "best"}
     claim = claim_of(lab, lab.test(arm=best, minus=None, metric="train_error", best_by="test_error", reference=0.3))
-    assert claim["parts"][0]["chosen"][0]["values"] == {"learning_rate": 0.3, "decay": "on"}
-    assert claim["estimate"] == pytest.approx(10 * sum(NOISE) / 3)
+    assert claim.parts[0].chosen[0].values == {"learning_rate": 0.3, "decay": "on"}
+    assert claim.estimate == pytest.approx(10 * sum(NOISE) / 3)
 
 
 def test_best_cannot_be_chosen_with_one_seed(lab):
     best = lab.test(arm={"grid": "wide", "width": 10, "weight_decay": "best"}, minus=None)
     claim = claim_of(lab, best, only=lambda p: p["seed"] == 0)
-    assert (claim["verdict"], claim["estimate"]) == ("inconclusive", None)
-    assert "the best setting cannot be chosen with one seed" in claim["reason"]
+    assert (claim.verdict, claim.estimate) == ("inconclusive", None)
+    assert "the best setting cannot be chosen with one seed" in claim.reason
 
 
 def test_a_slope_over_widths(lab):
@@ -269,10 +272,10 @@ def test_a_slope_over_widths(lab):
         lab, lab.test(arm=arm, minus=None, slope_over="width", direction="above", smallest_effect=0.01)
     )  # fmt: skip
     # errors .2, .2, .3 at log10 width 1, 2, 3
-    assert claim["estimate"] == pytest.approx(0.05)
-    assert claim["verdict"] == "reproduced"
+    assert claim.estimate == pytest.approx(0.05)
+    assert claim.verdict == "reproduced"
     claim = claim_of(lab, lab.test(arm=arm, minus=None, slope_over="width", slope_scale="linear", direction="above"))
-    assert claim["estimate"] == pytest.approx(stats.linregress([10, 100, 1000], [0.2, 0.2, 0.3]).slope)
+    assert claim.estimate == pytest.approx(stats.linregress([10, 100, 1000], [0.2, 0.2, 0.3]).slope)
 
 
 def test_the_slope_of_the_best_decay(lab):
@@ -282,10 +285,10 @@ def test_the_slope_of_the_best_decay(lab):
     )  # fmt: skip
     claim = claim_of(lab, test)
     logs = [math.log(0.01), math.log(0.01), math.log(0.001)]
-    assert claim["estimate"] == pytest.approx(stats.linregress([1, 2, 3], logs).slope)
-    assert claim["verdict"] == "reproduced"
-    first = claim["parts"][0]["chosen"][0]
-    assert first == {
+    assert claim.estimate == pytest.approx(stats.linregress([1, 2, 3], logs).slope)
+    assert claim.verdict == "reproduced"
+    first = claim.parts[0].chosen[0]
+    assert first.model_dump() == {
         "arm": {"grid": "wide", "weight_decay": "best", "width": 10},
         "seed": 0,
         "values": {"weight_decay": 0.01},
@@ -300,7 +303,7 @@ def test_a_slope_reads_numbers_behind_labels(lab):
     slope = {"minus": None, "slope_over": "width", "direction": "above"}
     rep = lab.replication(lab.test(arm={"grid": "sizes"}, **slope), grids=grids, scales={})
     lab.fill(rep, "laptop", lambda p: {"test_error": 0.4 if p.get("width") == "broad" else 0.2})
-    assert judged(lab, rep)[0]["estimate"] == pytest.approx(0.1)
+    assert judged(lab, rep)[0].estimate == pytest.approx(0.1)
     rep = lab.replication(lab.test(arm={"grid": "forms"}, **slope | {"slope_over": "form"}), grids=grids, scales={})
     with pytest.raises(InputError, match="slope_over form: 'a' is no number, nor is it in the spec"):
         check_claims(rep, "laptop")
@@ -339,7 +342,7 @@ def test_arms_that_cannot_be_found_are_one_line_without_any_result(lab, changes,
     assert words in message
     assert "\n" not in message
     with pytest.raises(InputError):
-        judge(rep, "laptop", lab.layout, lab.root)
+        judge(rep, lab.workspace())
     check_claims(rep, "paper")
 
 
@@ -368,7 +371,7 @@ def test_equal_runs_of_two_grids_are_one(lab):
     grids = {"mlp": lab.replication().grids["mlp"].model_dump(exclude_none=True), "again": same}
     rep = lab.replication(lab.test(arm={"decay": "on", "learning_rate": 0.3}), grids=grids, scales={})
     lab.fill(rep, "laptop", errors)
-    assert judged(lab, rep)[0]["n"] == 3
+    assert judged(lab, rep)[0].n == 3
 
 
 def test_a_missing_metric_names_the_claim(lab):
@@ -381,8 +384,8 @@ def test_a_missing_metric_names_the_claim(lab):
 def test_runs_older_than_the_claims_text_are_named(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", errors, started_at="2020-01-01T00:00:00+00:00")
-    assert judged(lab, rep)[0]["registered_before_runs"] is False
-    assert judged(lab, lab.replication())[0]["registered_before_runs"] is False, "judging again mends nothing"
+    assert judged(lab, rep)[0].registered_before_runs is False
+    assert judged(lab, lab.replication())[0].registered_before_runs is False, "judging again mends nothing"
 
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,8 @@ import zipfile
 
 import pytest
 
-from decaylab.analysis.pack import CLAIMS, HEAD, RUNS, read_pack, write_pack
-from decaylab.analysis.registry import register_claims
+from decaylab.analysis.pack import CLAIMS, MANIFEST, RUNS, read_pack, write_pack
+from decaylab.analysis.preregistration import register_claims
 from decaylab.analysis.results import load_run
 from decaylab.errors import InputError
 from decaylab.files import Layout
@@ -21,8 +21,8 @@ def packed(lab, tmp_path):
     planned = plan_runs([rep], "gpu", CHOICES)
     for run in list(planned.values())[:2]:
         lab.run(run.spec, {"test_error": 0.25})
-    register_claims([rep], lab.layout, lab.root)
-    assert write_pack(tmp_path / "pack.zip", lab.layout, planned, "gpu", CHOICES, lab.root) == 2
+    register_claims([rep], lab.workspace("gpu"))
+    assert write_pack(tmp_path / "pack.zip", planned, lab.workspace("gpu", CHOICES)) == 2
     return tmp_path / "pack.zip", planned
 
 
@@ -40,7 +40,7 @@ def test_a_pack_brings_home_what_has_finished(packed, lab, tmp_path):
 
 def test_a_pack_of_nothing_is_not_written(lab, tmp_path):
     planned = plan_runs([lab.replication()], "gpu")
-    assert write_pack(tmp_path / "pack.zip", lab.layout, planned, "gpu", {}, lab.root) == 0
+    assert write_pack(tmp_path / "pack.zip", planned, lab.workspace("gpu")) == 0
     assert not (tmp_path / "pack.zip").exists()
 
 
@@ -53,19 +53,19 @@ def rewritten(path, change):
             archive.writestr(name, content)
 
 
-def head(members, **changes):
-    return members | {HEAD: json.dumps(json.loads(members[HEAD]) | changes)}
+def manifest(members, **changes):
+    return members | {MANIFEST: json.dumps(json.loads(members[MANIFEST]) | changes)}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda m: m | {"../../climbing": b"x"}, r"expected a pack with members .*; got '\.\./\.\./climbing'"),
-        (lambda m: {HEAD: m[HEAD], RUNS: m[RUNS]}, "one is missing"),
-        (lambda m: m | {HEAD: b"{"}, r"pack\.json: expected JSON with format, scale and choices"),
-        (lambda m: head(m, format=7), "format: expected 1, got 7"),
-        (lambda m: head(m, scale="huge"), "scale: expected one of smoke, laptop, gpu, paper, got 'huge'"),
-        (lambda m: head(m, choices=["images"]), "expected JSON with format, scale and choices"),
+        (lambda m: {MANIFEST: m[MANIFEST], RUNS: m[RUNS]}, "one is missing"),
+        (lambda m: m | {MANIFEST: b"{"}, r"pack\.json: expected JSON with format, scale and choices"),
+        (lambda m: manifest(m, format=7), "format: expected 1, got 7"),
+        (lambda m: manifest(m, scale="huge"), "scale: expected one of smoke, laptop, gpu, paper, got 'huge'"),
+        (lambda m: manifest(m, choices=["images"]), "expected JSON with format, scale and choices"),
         (lambda m: m | {RUNS: m[RUNS][:-100]}, r"runs\.parquet: cannot be read as parquet"),
         (lambda m: m | {CLAIMS: b"\xff\xfe"}, "not a pack, or a damaged one"),
     ],

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decaylab.analysis import evidence, judge
+from decaylab.analysis import filing, judge
 from decaylab.files import Layout, write_json
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.spec import RunSpec
+from decaylab.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -161,7 +162,7 @@ def invent_all(root: Path, layout: Layout, name: str, scale: str, skip: int = 0)
     for index, (spec, _, _) in enumerate(expand(rep, scale)):
         if not skip or index % skip:
             invent(layout, spec, diverges=spec.optimizer.learning_rate >= 0.5)
-    judge.write(judge.judge(rep, scale, layout, root), layout)
+    judge.judge(rep, Workspace(root, scale, layout)).write(layout)
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +184,7 @@ def clone(tmp_path_factory):
     invent_all(root, layout, "tiny_run", "smoke")
     elsewhere = Layout(root / "elsewhere")
     invent_all(root, elsewhere, "tiny_evidence", "gpu")
-    evidence.collect(load_replication(replication_file(root, "tiny_evidence")), "gpu", elsewhere, root)
+    filing.collect(load_replication(replication_file(root, "tiny_evidence")), Workspace(root, "gpu", elsewhere))
     return root, layout
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from decaylab.analysis import evidence
+from decaylab.analysis import filing, restoring
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
@@ -27,7 +27,7 @@ def both(clone, inventor, tmp_path):
     inventor[1](root, layout, "tiny_run", "smoke")
     elsewhere = Layout(root / "elsewhere")
     inventor[1](root, elsewhere, "tiny_run", "gpu")
-    evidence.collect(rep, "gpu", elsewhere, root)
+    filing.collect(rep, Workspace(root, "gpu", elsewhere))
     return root, layout
 
 
@@ -41,8 +41,8 @@ def test_evidence_stands_beside_what_ran_here(both):
     view = views(root, layout, "smoke")["decay-helps"]
     assert (view["here"], view["origin"], view["scale"]) == (True, None, "smoke")
     (item,) = view["evidence"]
-    assert item["label"] == "gpu, An invented processor, procedural"
-    assert item["link"] == f"../../replications/tiny_run/evidence/{FILED}.json"
+    assert item["label"] == "archived runs on generated images at gpu scale (An invented processor)"
+    assert item["link"] == f"archive/tiny_run-{FILED}.html"
     assert (item["verdict"], item["n"]) == ("reproduced", 3)
     assert views(root, layout, "smoke")["only-on-paper"]["evidence"] == []
     # where nothing ran, evidence takes the row, and does not stand beside itself
@@ -52,7 +52,7 @@ def test_evidence_stands_beside_what_ran_here(both):
 
 def test_a_rendered_report_is_what_evidence_links_to(both):
     root, layout = both
-    evidence.restore(FILED, layout.filed(FILED), root)
+    restoring.restore(FILED, layout.filed(FILED), root)
     report = layout.filed(FILED).report("gpu", "tiny_run")
     report.parent.mkdir(parents=True)
     report.write_text("x")
@@ -69,15 +69,15 @@ def test_a_rendered_report_is_what_evidence_links_to(both):
 
 def test_restored_evidence_is_a_site_of_its_own(both):
     root, layout = both
-    names = evidence.restore(FILED, layout.filed(FILED), root)
+    names = restoring.restore(FILED, layout.filed(FILED), root)
     assert names == ["tiny_evidence", "tiny_run"]
     index = build_filed_site(Workspace(root, layout=layout))
     assert index == layout.reports / "evidence" / "index.html"
     text = index.read_text(encoding="utf-8")
     assert "scale gpu (smaller than the source&#x27;s)" in text
-    assert "An invented processor; data procedural; 36 of 36 planned runs; code of commit 0123456789ab" in text
+    assert "An invented processor; data generated images; 36 of 36 planned runs; code of commit 0123456789ab" in text
     page = (index.parent / FILED / "gpu" / "index.html").read_text(encoding="utf-8")
-    assert "Shown from filed evidence; nothing was trained here" in page
+    assert "Shown from archived runs; nothing was trained here" in page
     assert "tiny_never" not in page
     runs = list((index.parent / FILED / "gpu" / "runs").glob("*.html"))
     assert len(runs) == 36
@@ -91,13 +91,13 @@ def test_without_evidence_the_index_says_so(tmp_path):
     text = build_filed_site(Workspace(tmp_path, layout=Layout(tmp_path / "results", tmp_path / "reports"))).read_text(
         encoding="utf-8"
     )
-    assert "Nothing has been filed with its runs yet." in text
+    assert "No runs have been archived yet." in text
 
 
 def test_what_is_not_restored_is_one_line(both):
     root, layout = both
     with pytest.raises(InputError, match=f"origin.json: no such file; run `decaylab evidence restore {FILED}` first"):
         render_filed(FILED, "tiny_run", Workspace(root, layout=layout))
-    evidence.restore(FILED, layout.filed(FILED), root)
+    restoring.restore(FILED, layout.filed(FILED), root)
     with pytest.raises(InputError, match="'tiny_never': expected one of tiny_evidence, tiny_run"):
         render_filed(FILED, "tiny_never", Workspace(root, layout=layout))

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from decaylab.analysis.evidence import collect, restore
+from decaylab.analysis.filing import collect
+from decaylab.analysis.restoring import restore
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
 from decaylab.report.archive_pages import build_filed_site, render_filed
@@ -29,7 +30,7 @@ def test_pages_work_in_a_browser_without_a_network(clone, repository, inventor, 
     report = render("loss_stabilization", workspace)
     build_site(workspace)
     # the same runs, filed and restored
-    filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), "smoke", real, real_root).stem
+    filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), workspace).stem
     restore(filed, real.filed(filed), real_root)
     shown = render_filed(filed, "loss_stabilization", workspace)
     every = build_filed_site(workspace)

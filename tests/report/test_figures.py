@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.report import colours, figures
+from decaylab.report.figures import labels
 
 
 @pytest.fixture
@@ -70,11 +72,9 @@ CLAIM = {
 def drawn(curves, finals) -> dict[str, figures.Chart]:
     gains = figures.differences(finals, "test_error", arm="weight_decay", reference=0, by=["grid", "learning_rate"])
     return {
-        "training_curves": figures.training_curves(curves, dash="learning_rate", drop=5, averaged=True),
-        "difference_curves": figures.difference_curves(curves[curves["learning_rate"] == "large"], zero=0.01),
-        "norm_curves": figures.norm_curves(curves[curves["metric"] == "weight_norm"]),
-        "lost_updates_curves": figures.lost_updates_curves(
-            curves[curves["metric"] == "weight_norm"].assign(metric="lost_updates", precision="float32")
+        "training_curves": figures.training_curves(curves, dash="learning_rate", drop=5),
+        "difference_curves": figures.difference_curves(
+            curves[curves["learning_rate"] == "large"], smallest_effect=0.01
         ),
         "final_values": figures.final_values(finals, "test_error", hue="learning_rate", panel="grid", chance=0.9),
         "grid_heatmap": figures.grid_heatmap(finals, "test_error", rows="learning_rate", panel="grid"),
@@ -95,8 +95,8 @@ def test_every_figure_has_labelled_axes_and_a_legend(curves, finals):
         figure = chart.figure
         assert figure.axes, name
         for axes in figure.axes:
-            assert axes.get_xlabel() or axes.get_title(loc="left"), name
-            assert axes.get_ylabel() or name in ("claims_forest", "seed_noise"), name
+            assert axes.get_xlabel() or axes.get_title(loc="left") or axes.get_label() == "<colorbar>", name
+            assert axes.get_ylabel() or name in ("claims_forest", "seed_noise", "paired_differences"), name
         assert [text.get_text() for legend in figure.legends for text in legend.get_texts()], name
 
 
@@ -125,7 +125,7 @@ def test_every_figure_keeps_its_data_and_knows_its_runs(curves, finals):
 
 
 def test_the_texts_of_a_figure_stay_texts(finals):
-    assert ">mean and 95 % interval (3 seeds)</text>" in figures.svg(figures.final_values(finals, "test_error").figure)
+    assert ">mean over seeds (3 seeds)</text>" in figures.svg(figures.final_values(finals, "test_error").figure)
 
 
 def test_a_figure_is_deterministic_and_has_the_colours_of_its_page(finals):
@@ -142,8 +142,6 @@ def test_what_cannot_be_drawn_is_said(frame):
     results = [
         figures.training_curves(frame),
         figures.difference_curves(frame),
-        figures.norm_curves(frame),
-        figures.lost_updates_curves(frame),
         figures.final_values(frame, "test_error"),
         figures.grid_heatmap(frame, "test_error", rows="learning_rate"),
         figures.paired_differences(frame, "test_error"),
@@ -158,11 +156,16 @@ def test_what_cannot_be_drawn_is_said(frame):
 def test_legends_count_seeds_and_name_units(curves, finals):
     figure = figures.training_curves(curves, dash="learning_rate").figure
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[:3] == ["weight decay 0 (3 seeds)", "weight decay 0.1 (3 seeds)", "weight decay 0.3 (3 seeds)"]
-    assert figure.axes[0].get_ylabel() == "test error (fraction)"
+    assert texts[:2] == ["large learning rate, no decay (3 seeds)", "large learning rate, decay 0.1 (3 seeds)"]
+    assert len(set(texts)) == len(texts)
+    assert figure.axes[0].get_ylabel() == "test error"
+    assert figure.axes[0].yaxis.get_major_formatter()(0.125) == "12.5 %"
+    numbered = curves.assign(peak_learning_rate=curves["learning_rate"].map({"large": 0.3, "small": 0.01}))
+    figure = figures.training_curves(numbered, dash="learning_rate").figure
+    assert figure.legends[0].get_texts()[1].get_text() == "learning rate 0.3, decay 0.1 (3 seeds)"
     uneven = finals[(finals["weight_decay"] > 0) | (finals["seed"] == 0)]
     texts = [t.get_text() for t in figures.final_values(uneven, "test_error").figure.legends[0].get_texts()]
-    assert texts == ["mean and 95 % interval (1 to 3 seeds)"]
+    assert texts == ["mean over seeds (1 to 3 seeds)"]
 
 
 def test_a_diverged_run_ends_with_a_cross_and_leaves_the_mean(curves):
@@ -180,7 +183,7 @@ def test_a_diverged_run_ends_with_a_cross_and_leaves_the_mean(curves):
 def test_the_best_cell_is_framed(finals):
     figure = figures.grid_heatmap(finals[finals["grid"] == "net"], "test_error", rows="learning_rate").figure
     framed = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
-    assert [(patch.get_x(), patch.get_y()) for patch in framed] == [(2 - 0.48, 0 - 0.48)]
+    assert [(patch.get_x(), patch.get_y()) for patch in framed] == [(2 + 0.03, 0 + 0.03)]
     assert any("1 diverged" in text.get_text() for text in figure.axes[0].texts)
 
 
@@ -205,6 +208,70 @@ def test_decay_colours_deepen_and_none_is_grey(levels):
 def test_labels_of_decay_are_understood():
     assert colours.palette(["decay", "none"])["none"] == colours.LIGHT["none"]
     assert colours.ordered(["decay", "none"]) == ["none", "decay"]
+
+
+def test_the_band_of_a_curve_spans_the_seeds_and_never_leaves_the_values(curves):
+    chart = figures.training_curves(curves[(curves["metric"] == "test_error") & (curves["learning_rate"] == "large")])
+    band = chart.figure.axes[0].collections[0].get_paths()[0].vertices
+    drawn = chart.data[chart.data["weight_decay"] == 0]
+    at_end = band[band[:, 0] == 10][:, 1]
+    assert (at_end.min(), at_end.max()) == pytest.approx((1 / 11, 1 / 11 + 0.02))
+    assert band[:, 1].min() >= drawn["value"].min()
+
+
+def test_a_loss_over_decades_has_a_log_axis_with_plain_numbers(curves):
+    falling = curves.assign(metric="train_loss", value=10.0 ** -curves["step"])
+    axes = figures.training_curves(falling, late=0.1).figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.yaxis.get_major_formatter()(0.001) == "0.001"
+    assert figures.training_curves(curves, late=0.1).figure.axes[0].get_yscale() == "linear"
+
+
+def test_differences_say_which_side_is_better(finals):
+    part = finals[finals["learning_rate"] == "large"]
+    axes = figures.paired_differences(part, "test_error", panel="grid").figure.axes[0]
+    assert "\u2190 better" in axes.get_xlabel()
+    assert "percentage points" in axes.get_xlabel()
+    rows = figures.paired_differences(part[part["weight_decay"] < 0.3], "test_error", panel="grid").figure.axes
+    assert [text.get_text() for text in rows[0].get_yticklabels()] == ["net", "other net"]
+    norms = finals.rename(columns={"test_error": "weight_norm"})
+    assert "better" not in figures.paired_differences(norms, "weight_norm").figure.axes[0].get_xlabel()
+
+
+def test_words_of_a_label_stay_whole():
+    assert labels.tick("initialisation_only", 10) == "initialisation\nonly"
+
+
+def test_verdicts_are_told_apart_with_any_colour_vision():
+    """CIE76 differences after the simulation of Machado et al. 2009 (severity 1), in both modes."""
+    seen = {
+        "normal": np.eye(3),
+        "deuteranopia": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.01182, 0.04294, 0.968881],
+        ],
+        "protanopia": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+    }
+
+    def lab(colour, matrix):
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.clip(np.array(matrix) @ np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4), 0, 1)
+        to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+        xyz = np.array(to_xyz) @ linear / [0.95047, 1, 1.08883]
+        f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+        return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+    for name, matrix in seen.items():
+        for side in (0, 1):
+            tints = [lab(colours.COLOURS[verdict][side], matrix) for verdict in
+                     ("reproduced", "contradicted", "negligible", "inconclusive")]  # fmt: skip
+            closest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(tints, 2))
+            assert closest > 20, (name, side, closest)
 
 
 def test_interval_is_students():

@@ -92,7 +92,7 @@ def test_claims_come_from_here_then_from_evidence(clone):
     assert all(run["link"] for run in here["runs"])
     elsewhere = views("tiny_evidence")["decay-helps"]
     assert elsewhere["scale"] == "gpu"
-    assert elsewhere["origin"].endswith("evidence/gpu-procedural-an-invented-processor.json")
+    assert elsewhere["origin"].endswith("archive/tiny_evidence-gpu-procedural-an-invented-processor.html")
     assert not any(run["link"] for run in elsewhere["runs"])
     paper = views("tiny_run")["only-on-paper"]
     assert paper["verdict"] == "not run"

@@ -1,6 +1,7 @@
 import ast
 import json
 import multiprocessing
+import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
     assert path == tmp_path / "reports/smoke/tiny_run.html"
     assert "a &lt; b" in text
     assert text.count("<h1>") == 1
+    contents = text.split('<nav class="contents"')[1].split("</nav>")[0]
+    assert re.findall(r'href="#([^"]+)"', contents) == [
+        "found", "what-we-ran", "claims-and-verdicts", "cost", "references",
+    ]  # fmt: skip
+    assert "Does not hold here: decay of 0.01 raises the test error." in text
+    assert "An invented paper" in text
     assert "<h1>Tiny run</h1>" in text
     assert "An invented processor" in text
     assert '<details class="code">' in text

@@ -10,9 +10,8 @@ from decaylab.report import readme
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("document", readme.GENERATED)
-def test_documents_say_what_the_evidence_says(document) -> None:
-    name, generate = readme.GENERATED[document]
+@pytest.mark.parametrize(("document", "name", "generate"), readme.GENERATED)
+def test_documents_say_what_the_evidence_says(document, name, generate) -> None:
     _, inside, _ = readme.split(ROOT / document, name)
     assert inside == generate(ROOT), "run `make readme`"
     assert (ROOT / readme.FIGURE).stat().st_size > 10_000
@@ -26,7 +25,7 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
-def test_a_readme_without_its_marks_is_one_line(tmp_path) -> None:
+def test_a_readme_without_its_markers_is_one_line(tmp_path) -> None:
     (tmp_path / "README.md").write_text("nothing here")
-    with pytest.raises(InputError, match=r"README\.md: expected the marks"):
+    with pytest.raises(InputError, match=r"README\.md: expected the markers"):
         readme.write(tmp_path)

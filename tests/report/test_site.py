@@ -44,14 +44,15 @@ def check_offline(page: Page) -> None:
     assert page.wordless == []
 
 
-def check_links(page: Page, pages: dict[Path, Page]) -> None:
-    """Every relative link leads to a file, and every anchor in one of our pages exists."""
+def check_links(page: Page, pages: dict[Path, Page], folder: Path) -> None:
+    """Every relative link leads to a file of the folder, which may travel, and every anchor in our pages exists."""
     for link in page.links:
         url = urlsplit(link)
         if url.scheme:
             continue
         target = (page.path.parent / unquote(url.path)).resolve() if url.path else page.path
         assert target.exists(), f"{page.path.name}: {link}"
+        assert target.is_relative_to(folder), f"{page.path.name}: {link} leaves the reports"
         if url.fragment and target in pages:
             assert url.fragment in pages[target].ids, f"{page.path.name}: {link}"
 
@@ -73,11 +74,11 @@ def index(site, clone):
     return site[clone[1].index("smoke").resolve()]
 
 
-def test_pages_are_offline_and_their_links_lead_somewhere(site):
-    assert len(site) == 2 + 18 + 3
+def test_pages_are_offline_and_their_links_lead_somewhere(site, clone):
+    assert len(site) == 2 + 18 + 3 + 1  # index, report; runs; replication.yaml; archived runs
     for page in site.values():
         check_offline(page)
-        check_links(page, site)
+        check_links(page, site, clone[1].reports.resolve())
         assert len(page.ids) == len(set(page.ids))
 
 
@@ -90,24 +91,41 @@ def test_the_index_lists_all_replications_and_all_claims(index):
 
 
 def row(index: Page, anchor: str) -> str:
-    return index.text.split(f'id="{anchor}"')[1].split("</tbody>")[0]
+    return index.text.split(f'id="{anchor}"')[1].split("</article>")[0]
 
 
 def test_a_row_has_what_a_reader_needs(index):
     text = row(index, "tiny_run-claim-decay-helps")
     expected = ["15 -&gt; 10 %", "test error (fraction)", "reproduced", "smoke", "01234567", "norm falls"]
-    expected += ["at the small learning rate", "differs from the source", "tiny_run.html#claim-decay-helps"]
+    expected += ["at the small learning rate", "Ours differs by", "tiny_run.html#claim-decay-helps"]
     for part in [*expected, "yaml/tiny_run.html#L"]:
         assert part in text, part
-    assert re.search(r"\u2212\d\.\d+ \[\u2212\d\.\d+, \u2212\d\.\d+\]", text)
-    assert "committed evidence" in row(index, "tiny_evidence-claim-decay-helps")
+    assert re.search(r"\u2212\d\.\d points \[\u2212\d\.\d, \u2212\d\.\d\]", text)
+    assert "archived runs" in row(index, "tiny_evidence-claim-decay-helps")
     assert "not run" in row(index, "tiny_never-claim-decay-helps")
+
+
+def test_the_index_opens_with_what_was_found(index):
+    box = index.text.split('<section class="found">')[1].split("</section>")[0]
+    assert "Decay of 0.1 lowers the test error &lt;at the end&gt;." in box
+    assert "Does not hold here: decay of 0.01 raises the test error." in box
+    assert 'href="#tiny_run-claim-decay-hurts"' in box
+    assert index.text.index(box) < index.text.index("All claims")
+    assert "5 have not been run." in index.text
+    assert "our estimate has its sign in 2 of 2 claims" in index.text
+
+
+def test_archived_runs_have_a_page_of_their_own(site):
+    (page,) = [page for path, page in site.items() if path.parent.name == "archive"]
+    assert "gpu scale, generated images, An invented processor" in page.text
+    assert "Decay of 0.01 raises the test error." in page.text
+    assert "\u00b1" in page.text
 
 
 def test_verdicts_are_counted_with_what_chance_would_give(index):
     counts = re.findall(r'<li><b>(\d+)</b><span class="verdict ([a-z-]+)">', index.text)
-    assert counts == [("2", "reproduced"), ("2", "contradicted"), ("0", "inconclusive"), ("5", "not-run")]
-    assert "4 of 9 claims judged, 2 of them from committed evidence." in index.text
+    assert counts == [("2", "reproduced"), ("2", "contradicted"), ("5", "not-run")]
+    assert "4 of 9 claims judged, 2 of them from archived runs." in index.text
     assert re.search(r"chance alone would give about 0\.\d+", index.text)
 
 
@@ -124,8 +142,8 @@ def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path):
         page = Page(build_site(Workspace(root, "smoke", other)))
     finally:
         write_json(layout.verdicts("smoke", "tiny_run"), old)
-    assert "Not registered before its runs" in row(page, "tiny_run-claim-decay-helps")
-    assert "Not registered before its runs" not in row(page, "tiny_run-claim-decay-hurts")
+    assert "Not preregistered" in row(page, "tiny_run-claim-decay-helps")
+    assert "Not preregistered" not in row(page, "tiny_run-claim-decay-hurts")
 
 
 def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
@@ -133,8 +151,10 @@ def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
     used = re.findall(r'href="(runs/[^"]+)"', site[layout.index("smoke").resolve()].text)
     page = site[(layout.index("smoke").parent / used[0]).resolve()]
     assert "../index.html#tiny_run-claim-decay-helps" in page.links
-    assert any(link.endswith("summary.json") for link in page.links)
-    assert any(link.endswith("metrics.parquet") for link in page.links)
+    assert f"{page.path.stem}.csv" in page.links
+    assert (page.path.with_suffix(".csv")).read_text(encoding="utf-8").startswith("step,")
+    assert page.text.count('<figure class="small">') == 3
+    assert len(re.findall(r">seed \d</a>", page.text)) == 2
     assert f"decaylab train {page.path.stem} --scale smoke" in page.text
     for part in ("optimizer.learning_rate", "An invented processor", "12.3 k", "predicted", "configured", "line "):
         assert part in page.text, part

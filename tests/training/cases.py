@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from decaylab.spec import RunSpec, merge, parse_spec
+from decaylab.spec import RunSpec, parse_spec
+from decaylab.yaml_files import merge
 
 IMAGES: dict[str, Any] = {
     "data": {"kind": "images", "source": "procedural", "train_examples": 64, "test_examples": 32, "image_size": 8},

@@ -1,4 +1,4 @@
-"""Compiled, recorded and traced passes: the same numbers. A GPU is imitated where the test is of the bookkeeping."""
+"""Compiled, recorded and traced passes give the same numbers. Where only the bookkeeping is tested, a GPU is mocked."""
 
 import contextlib
 import gc
@@ -138,7 +138,7 @@ def test_a_pass_that_cannot_be_recorded_runs_as_it_is(gpu, monkeypatch, capsys):
     learner, plain = learner_of(run), learner_of(run)
     backward = CUDAGraph(learner.backward, batch(run), [])
     assert backward(batch(run, 1)).item() == plain.backward(batch(run, 1)).item()
-    assert "no CUDA graph, kernels are launched one by one (operation not permitted" in capsys.readouterr().err
+    assert "no CUDA graph, so kernels are launched one by one (operation not permitted" in capsys.readouterr().err
 
 
 TRACED = CASES | {
@@ -234,7 +234,7 @@ def test_what_would_go_stale_is_not_traced(spoil, reason, capsys, monkeypatch):
     backward = Traced(traced.backward, traced.tensors)
     assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(3)])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("decaylab: no list of operations, autograd runs each step (")
+    assert line.startswith("decaylab: operations are not replayed, autograd runs each step (")
     assert reason in line
 
 
@@ -262,7 +262,7 @@ def test_a_pass_that_changes_from_batch_to_batch_is_not_repeated(capsys, monkeyp
     backward = Traced(traced.backward, traced.tensors)
     assert_trains_alike(plain, traced, backward, [batch(run, step) for step in range(4)])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "two batches took different ones" in line
+    assert "two batches took different operations" in line
 
 
 def test_what_is_too_long_is_not_traced(capsys, monkeypatch):

@@ -20,8 +20,10 @@ from decaylab.data import load
 from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout
 from decaylab.models import build_model
-from decaylab.spec import RunSpec, dump_spec, merge, parse_spec
-from decaylab.training.loop import Options, resolve_device, train
+from decaylab.spec import RunSpec, dump_spec, parse_spec
+from decaylab.training.device import resolve_device
+from decaylab.training.loop import Options, train
+from decaylab.yaml_files import merge
 from tests.training import cases
 from tests.training.cases import spec
 
@@ -277,16 +279,17 @@ def test_applied_decay_is_measured_from_the_weights(layout: Layout) -> None:
     assert applied["mlp"]["measured"] > 0.0
 
 
-def test_unknown_device_and_probe_are_one_line(layout: Layout) -> None:
+def test_unknown_device_and_probe_are_one_line() -> None:
     with pytest.raises(InputError, match=r"device: expected auto, cpu or cuda"):
         resolve_device("tpu")
-    with pytest.raises(InputError, match=r"evaluation\.probes: unknown probe 'nosuch'"):
-        train(spec(TEXT, evaluation={"probes": ["nosuch"]}), layout)
+    with pytest.raises(InputError, match=r"evaluation\.probes: expected one of .*, got 'nosuch'"):
+        spec(TEXT, evaluation={"probes": ["nosuch"]})
 
 
 def test_a_step_never_waits_for_the_device(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between evaluations nothing may fetch a number: every fetch of a scalar is counted."""
-    from decaylab.training import loop
+    from decaylab.training.loop import Loop
+    from decaylab.training.training_run import TrainingRun
 
     fetches = {"step": 0, "inside": False}
     plain = torch.Tensor.item
@@ -295,7 +298,7 @@ def test_a_step_never_waits_for_the_device(layout: Layout, monkeypatch: pytest.M
         fetches["step"] += fetches["inside"]
         return plain(tensor)
 
-    backward, update = loop._Loop._backward, loop._Member.update
+    backward, update = Loop._backward, TrainingRun.update
 
     def watched(method: Any) -> Any:
         def inner(*arguments: Any) -> Any:
@@ -307,7 +310,7 @@ def test_a_step_never_waits_for_the_device(layout: Layout, monkeypatch: pytest.M
         return inner
 
     monkeypatch.setattr(torch.Tensor, "item", counted)
-    monkeypatch.setattr(loop._Loop, "_backward", watched(backward))
-    monkeypatch.setattr(loop._Member, "update", watched(update))
+    monkeypatch.setattr(Loop, "_backward", watched(backward))
+    monkeypatch.setattr(TrainingRun, "update", watched(update))
     train(spec(TEXT, seed=21, steps=20), layout)
     assert fetches["step"] == 0

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 TRAIN = """
-import sys, torch
+import sys
+from decaylab.training.startup import postpone_compiler
+postpone_compiler()
+import torch
 from decaylab.training.learner import Learner
 from decaylab.spec import parse_spec
 spec = parse_spec({
@@ -43,6 +46,23 @@ def test_training_loads_neither_compiler_nor_tables(tmp_path: Path) -> None:
     run(script)  # counts the operations of this shape, which needs more of torch; they are kept for later
     script = script.replace('"seed": 0', '"seed": 1')
     assert run(script) == "[]\n"
+
+
+def test_only_the_command_line_replaces_a_module() -> None:
+    script = TRAIN.replace("postpone_compiler()\n", "")
+    assert run(script + "print(type(sys.modules['torch._dynamo']).__name__)\n") == "module\n"
+    program = (
+        "import sys; sys.argv = ['decaylab', 'train', '--spec', 'missing.yaml', '--out', 'out']\n"
+        "import decaylab.training.startup as startup\n"
+        "startup.postpone_compiler = lambda: print('postponed')\n"
+        "import decaylab.cli.train as command\n"
+        "command.load_spec = lambda path: None\n"
+        "from decaylab.cli import main\n"
+        "import decaylab.training.runner as runner\n"
+        "runner.in_order = lambda *_: sys.exit(0)\n"
+        "main()\n"
+    )
+    assert run(program) == "postponed\n"
 
 
 def test_the_real_module_takes_over_when_it_is_wanted() -> None:

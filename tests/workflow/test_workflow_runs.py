@@ -80,7 +80,7 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(clone):
     gpt = source / "models" / "gpt.py"
     gpt.write_text(gpt.read_text().replace('"""', '"""Another first sentence. ', 1))
     (source / "optim" / "decay.py").touch()
-    for name in ("spec.py", "files.py", "errors.py", "training/cost/pricing.py"):
+    for name in ("spec/run.py", "files.py", "errors.py", "training/cost/pricing.py"):
         append(source / name, "\nUNUSED = 1\n")
     assert clone.planned(*targets) == []
 

@@ -44,6 +44,11 @@ class RunResult:
     def diverged_at_step(self) -> int | None:
         return self.summary["diverged_at_step"]
 
+    @property
+    def hardware_name(self) -> str:
+        """For people: 'NVIDIA H200', or a processor's name."""
+        return str(self.summary.get("hardware", {}).get("name") or "unknown")
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """One row per recorded step, ascending `step`; NaN where a column was not recorded. Raises InputError."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
+from decaylab.analysis.verdict import Interval, Verdict
+
 CONFIDENCE = 0.95
-Interval = tuple[float, float]
-Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "contradicted", "inconclusive", "not run")
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, Interval | None]:
@@ -96,13 +95,3 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     if all(verdict == "reproduced" for verdict in verdicts):
         return "reproduced"
     return "not run" if "not run" in verdicts else "inconclusive"
-
-
-def expected_false_verdicts(tests_per_claim: Iterable[int]) -> float:
-    """Upper bound of how many wrong verdicts chance alone gives among the claims judged.
-
-    An interval at 95 % lies wholly on a wrong side of a boundary with probability 0.025 at most, reached where
-    the truth sits just at the boundary. One wrong test is enough to contradict a claim, so a claim of k tests
-    counts k times 0.025.
-    """
-    return (1 - CONFIDENCE) / 2 * sum(tests_per_claim)

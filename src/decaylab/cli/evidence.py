@@ -21,7 +21,7 @@ from decaylab.cli.options import (
     selected,
     workspace,
 )
-from decaylab.replication import PlannedRun, plan_runs
+from decaylab.replication import PlannedRun, plan_here
 from decaylab.workspace import Workspace
 
 ReplaceOption = Annotated[
@@ -40,14 +40,14 @@ def pack(
 ) -> None:
     """Pack finished runs into one small file, for `decaylab evidence add` on another machine."""
     space = workspace(scale, images, text, results)
-    write(file, plan_runs(selected(names), space.scale, space.choices), space)
+    write(file, plan_here(selected(names), space), space)
 
 
 def write(file: Path, planned: dict[str, PlannedRun], space: Workspace) -> None:
     """Pack the finished ones among some planned runs, and say how many there are."""
     from decaylab.analysis.pack import write_pack
 
-    count = write_pack(file, space.layout, planned, space.scale, space.choices, space.root)
+    count = write_pack(file, planned, space)
     typer.echo(f"{file}: {count} runs packed" if count else f"{file}: not written, no run has finished", err=True)
 
 
@@ -60,11 +60,11 @@ def collect(
     replace: ReplaceOption = False,
 ) -> None:
     """File the finished runs of this machine."""
-    from decaylab.analysis.evidence import collect as collect_runs
+    from decaylab.analysis.filing import collect as collect_runs
 
     space = workspace(scale, images, text, results)
     for rep in selected(names):
-        typer.echo(collect_runs(rep, space.scale, space.layout, space.root, space.choices, replace))
+        typer.echo(collect_runs(rep, space, replace))
 
 
 def add(
@@ -72,7 +72,7 @@ def add(
     replace: ReplaceOption = False,
 ) -> None:
     """Check the runs of packs, and file them beside those already filed."""
-    from decaylab.analysis.evidence import add as add_packs
+    from decaylab.analysis.filing import add as add_packs
     from decaylab.fingerprint import fingerprint
 
     for path in add_packs(packs, workspace().root, replace, fingerprint):
@@ -81,7 +81,7 @@ def add(
 
 def restore(filed: FiledArgument, results: ResultsOption = RESULTS) -> None:
     """Turn filed evidence back into a results folder: results/evidence/<filed>/."""
-    from decaylab.analysis.evidence import restore as restore_runs
+    from decaylab.analysis.restoring import restore as restore_runs
 
     space = workspace(results=results)
     layout = space.layout.filed(filed)

@@ -46,7 +46,9 @@ def plan(
     reps = selected(names)
     runs = plan_runs(reps, space.scale, space.choices)
     from decaylab.training.cost.pricing import Pricer, is_finished, plan_row
+    from decaylab.training.startup import postpone_compiler
 
+    postpone_compiler()
     pricer = Pricer(space.layout, device, threads)
     rows = [
         plan_row(run_id, run.wanted, run.spec, pricer.price(run.spec), is_finished(space.layout, run_id))
@@ -121,8 +123,8 @@ def data(
 
 def register(names: Names = None, results: ResultsOption = RESULTS) -> None:
     """Record the text of every claim in results/claims.jsonl, before its first run."""
-    from decaylab.analysis.registry import register_claims
+    from decaylab.analysis.preregistration import register_claims
 
     space = workspace(results=results)
-    count = register_claims(selected(names or ["all"]), space.layout, space.root)
+    count = register_claims(selected(names or ["all"]), space)
     typer.echo(f"{count} claims newly registered", err=True)

@@ -31,24 +31,22 @@ def judge(
 ) -> None:
     """Judge the claims of replications by the runs that exist. Writes results/verdicts/<scale>/<name>.json."""
     from decaylab.analysis.judge import judge as judge_claims
-    from decaylab.analysis.judge import write
 
     space = workspace(scale, images, text, results)
     table = Table(title=f"scale {space.scale}")
     for head in ("claim", "verdict", "estimate", "95 % interval", "n", "unit"):
         table.add_column(head)
     for rep in selected(names):
-        verdicts = judge_claims(rep, space.scale, space.layout, space.root, space.choices)
-        write(verdicts, space.layout)
-        for claim in verdicts["claims"]:
-            interval = claim["interval"]
+        verdicts = judge_claims(rep, space)
+        verdicts.write(space.layout)
+        for claim in verdicts.claims:
             table.add_row(
-                f"{rep.name}/{claim['claim']}",
-                claim["verdict"],
-                "" if claim["estimate"] is None else f"{claim['estimate']:.4g}",
-                "" if not interval else " to ".join("?" if end is None else f"{end:.4g}" for end in interval),
-                str(claim["n"]),
-                claim["unit"],
+                f"{rep.name}/{claim.claim}",
+                claim.verdict,
+                "" if claim.estimate is None else f"{claim.estimate:.4g}",
+                "" if claim.interval is None else " to ".join(f"{end:.4g}" for end in claim.interval),
+                str(claim.n),
+                claim.unit,
             )
     Console().print(table)
 

@@ -78,13 +78,15 @@ def train(
         space = workspace(scale, images, text, results)
         planned = plan_runs(select(space.root, replications), space.scale, space.choices)
         wanted = _wanted(run_ids, planned, space)
-        from decaylab.analysis.registry import register_claims
+        from decaylab.analysis.preregistration import register_claims
 
-        register_claims(select(space.root, "all"), space.layout, space.root)
+        register_claims(select(space.root, "all"), space)
     from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
+    from decaylab.training.startup import postpone_compiler
 
+    postpone_compiler()
     stop = deadline(minutes)
     pricer = Pricer(space.layout, device, threads)
     options = Options(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import platform
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from decaylab import plugins
 from decaylab.data.base import Dataset
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_json
-from decaylab.sources import Choice
+from decaylab.sources import Choice, source_of
 from decaylab.spec import Data
 
 if TYPE_CHECKING:
@@ -30,19 +32,18 @@ def prepared_key(data: Data) -> str:
 
     What is decided when batches are drawn (subsets of files, order, augmentation) is not part of it.
     """
-    fields = {"format": _FORMAT, "kind": data.kind, "source": data.source}
-    if data.kind == "text":
+    about = source_of(data.kind, data.source)
+    fields: dict[str, Any] = {"format": _FORMAT, "kind": data.kind, "source": data.source}
+    if about.generated:
+        detail = f"{data.image_size}px-{data.train_examples}"
+    elif data.kind == "text":
         fields |= {"sha256": data.sha256, "tokenizer": data.tokenizer}
         detail = data.tokenizer
-        if data.source == "stdlib":
-            fields["python"] = platform.python_version()
-    elif data.source == "procedural":
-        names = ("image_size", "classes", "clutter", "noise", "subset_seed", "train_examples", "test_examples")
-        fields |= {name: getattr(data, name) for name in names}
-        detail = f"{data.image_size}px-{data.train_examples}"
     else:
         fields |= {"sha256": data.sha256, "image_size": data.image_size}
         detail = f"{data.image_size}px"
+    for name in about.key_fields:
+        fields[name] = platform.python_version() if name == "python" else getattr(data, name)
     source = re.sub(r"[^A-Za-z0-9]+", "-", data.source)[:40].strip("-")
     return f"{data.kind}-{source}-{detail}-{sha256_json(fields)[:10]}"
 
@@ -59,17 +60,7 @@ def prepare(data: Data, layout: Layout, choice: Choice | None = None) -> Path:
     from decaylab.data import store
 
     folder = layout.prepared(prepared_key(data))
-    if data.kind == "text":
-        from decaylab.data import text
-
-        return store.build(folder, data, choice, text.prepare)
-    if data.source == "procedural":
-        from decaylab.data import procedural
-
-        return store.build(folder, data, choice, procedural.prepare)
-    from decaylab.data import images
-
-    return store.build(folder, data, choice, images.prepare)
+    return store.build(folder, data, choice, _plugin(data).prepare)
 
 
 def load(
@@ -93,16 +84,13 @@ def load(
         InputError: as `prepare`; or more examples or tokens are asked for than there are.
     """
     folder = prepare(data, layout, choice)
+    sizes: dict[str, int] = {"batch_size": batch_size}
     if data.kind == "text":
-        from decaylab.data.text import Text
-
         if context_length is None:
             raise InputError(f"data {data.source}: text needs a model with a context_length")
-        return Text(data, folder, device, batch_size=batch_size, seed=seed, context_length=context_length)
-    if data.source == "procedural":
-        from decaylab.data.procedural import Procedural
+        sizes["context_length"] = context_length
+    return _plugin(data).Prepared(data, folder, device, seed=seed, **sizes)
 
-        return Procedural(data, folder, device, batch_size=batch_size, seed=seed)
-    from decaylab.data.images import ImageFiles
 
-    return ImageFiles(data, folder, device, batch_size=batch_size, seed=seed)
+def _plugin(data: Data) -> ModuleType:
+    return plugins.load("data/sources", source_of(data.kind, data.source).name)

@@ -1,4 +1,4 @@
-"""Labelled images: CIFAR, or an archive or folder of the user's with `<split>/<class>/` inside.
+"""Labelled images as uint8 arrays: how they are prepared, and how batches are drawn from them.
 
 Prepared folder: `train_images.npy`, `test_images.npy` (uint8 [n, size, size, 3]), `train_labels.npy`,
 `test_labels.npy` (int64 [n]) and meta.json. Subsets are taken when loading.
@@ -6,11 +6,6 @@ Prepared folder: `train_images.npy`, `test_images.npy` (uint8 [n, size, size, 3]
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,19 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decaylab.data.archives import contents
 from decaylab.data.base import Dataset
 from decaylab.data.draws import generator, move
-from decaylab.data.store import meta, source_paths
+from decaylab.data.store import meta
 from decaylab.errors import InputError
 from decaylab.files import sha256_file, sha256_json
-from decaylab.sources import Choice, data_home
+from decaylab.sources import source_of
 from decaylab.spec import ImageData
 
 SPLITS = ("train", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-_TEST_NAMES = ("test", "val", "valid", "validation")
-_ANNOTATIONS = "val_annotations.txt"
 _MAX_SHIFT = 2
 # Gathering normalised floats takes a third of the time of normalising in each step, but four times the memory.
 _FLOAT_BYTES = {"cpu": 1 << 28, "cuda": 4 << 30}
@@ -42,15 +33,8 @@ Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 """for each split uint8 images [n, height, width, 3] and int64 labels [n]"""
 
 
-def prepare(data: ImageData, folder: Path, choice: Choice | None) -> dict[str, Any]:
-    """Decode and resize all images of a source into `folder`; returns its meta.json. Raises InputError."""
-    if data.source in ("cifar10", "cifar100"):
-        splits, classes = _cifar(data.source, data.image_size, folder)
-        licence = "CIFAR by A. Krizhevsky, V. Nair and G. Hinton; published without a licence, for research"
-    else:
-        (path,) = source_paths(data, choice)
-        splits, classes = _read(path, data.image_size)
-        licence = None
+def write(data: ImageData, folder: Path, splits: Arrays, classes: list[str]) -> dict[str, Any]:
+    """Fill a prepared folder with the images of a source; returns its meta.json."""
     digests = []
     for split, (images, labels) in splits.items():
         for name, array in (("images", images), ("labels", labels)):
@@ -64,7 +48,7 @@ def prepare(data: ImageData, folder: Path, choice: Choice | None) -> dict[str, A
         "classes": classes,
         "image_size": data.image_size,
         **statistics(splits["train"][0]),
-        "licence": licence,
+        "licence": source_of("images", data.source).licence,
         "data_sha256": sha256_json(digests),
     }
 
@@ -85,7 +69,7 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
     return {"mean": mean, "std": [value**0.5 or 1.0 for value in variance]}
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
@@ -93,7 +77,7 @@ def _pillow() -> Any:
     return Image
 
 
-def _resize(picture: Any, size: int) -> np.ndarray:
+def resize(picture: Any, size: int) -> np.ndarray:
     """The central square of a PIL image, averaged over areas: uint8 [size, size, 3]."""
     from PIL import Image, ImageOps
 
@@ -101,102 +85,6 @@ def _resize(picture: Any, size: int) -> np.ndarray:
     if picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), method=Image.Resampling.BOX)
     return np.asarray(picture)
-
-
-def _read(path: Path, size: int) -> tuple[Arrays, list[str]]:
-    """Read `<split>/<class>/**/<image>`, below any top folder; classes in the order of their names.
-
-    The test split may be called test, val, valid or validation; the first whose classes are those of train is
-    taken. A `val_annotations.txt` (Tiny ImageNet) gives the classes of images that lie in no folder of their class.
-    """
-    image = _pillow()
-    found: dict[str, list[tuple[str, str, np.ndarray]]] = {}
-    annotations: dict[str, str] = {}
-
-    def wanted(name: str) -> bool:
-        return name.lower().endswith(SUFFIXES) or name.endswith(_ANNOTATIONS)
-
-    for name, content in contents(path, wanted):
-        parts = name.split("/")
-        if parts[-1] == _ANNOTATIONS:
-            rows = (line.split("\t") for line in content.decode("utf-8", errors="replace").splitlines())
-            annotations |= {row[0]: row[1] for row in rows if len(row) > 1}
-            continue
-        split_at = next((i for i, part in enumerate(parts[:-2]) if part.lower() in ("train", *_TEST_NAMES)), None)
-        if split_at is None:
-            continue
-        try:
-            pixels = _resize(image.open(io.BytesIO(content)), size)
-        except (OSError, ValueError, SyntaxError, image.DecompressionBombError):
-            raise InputError(f"{path}: {name}: expected an image, cannot be decoded") from None
-        found.setdefault(parts[split_at].lower(), []).append((name, parts[split_at + 1], pixels))
-
-    if annotations and "val" in found:
-        found["val"] = [
-            (name, annotations.get(name.split("/")[-1], label), pixels) for name, label, pixels in found["val"]
-        ]
-    classes = sorted({label for _, label, _ in found.get("train", [])})
-    fitting = (name for name in _TEST_NAMES if name in found and {label for _, label, _ in found[name]} <= set(classes))
-    test = next(fitting, None)
-    if not classes or test is None:
-        raise InputError(
-            f"{path}: expected images as train/<class>/<name> and test/<class>/<name> ({' '.join(SUFFIXES)})"
-        )
-    index = {label: number for number, label in enumerate(classes)}
-    splits = {}
-    for split, key in (("train", "train"), ("test", test)):
-        # archives may hold the same files in any order
-        rows = sorted(found.pop(key), key=lambda row: row[0])
-        labels = np.array([index[label] for _, label, _ in rows], dtype=np.int64)
-        splits[split] = (np.stack([pixels for _, _, pixels in rows]), labels)
-    return splits, classes
-
-
-def _cifar(source: str, size: int, folder: Path) -> tuple[Arrays, list[str]]:
-    """CIFAR by torchvision, whose checksums are checked, from DECAYLAB_DATA or its own host."""
-    try:
-        from torchvision import datasets
-        from torchvision.datasets.utils import check_integrity
-    except ImportError:
-        raise InputError(f"data source {source} needs torchvision: pip install decaylab[images]") from None
-    image = _pillow()
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[source]
-    archive = data_home() / kind.filename
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        root = data_home() if (data_home() / kind.base_folder).is_dir() else Path(temporary)
-        here = archive.is_file() or root == data_home()
-        if root == Path(temporary) and here:
-            if not check_integrity(str(archive), kind.tgz_md5):
-                raise InputError(f"{archive}: not the file that torchvision expects (md5 {kind.tgz_md5}); corrupt?")
-            (root / kind.filename).symlink_to(archive.resolve())
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                parts = {split: kind(root, train=split == "train", download=root != data_home()) for split in SPLITS}
-        except (OSError, RuntimeError) as error:
-            tried = f"{archive.parent / kind.base_folder}" if here else f"{archive}, then {kind.url}"
-            raise InputError(f"data source {source}: tried {tried}: {error}") from None
-        if not here:
-            _keep(Path(temporary) / kind.filename, archive)
-    splits = {
-        split: (
-            np.stack([_resize(image.fromarray(pixels), size) for pixels in part.data]),
-            np.array(part.targets, dtype=np.int64),
-        )
-        for split, part in parts.items()
-    }
-    return splits, list(parts["train"].classes)
-
-
-def _keep(download: Path, archive: Path) -> None:
-    """Save a download for the next time, if the folder may be written."""
-    with contextlib.suppress(OSError):
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        partial = archive.with_name(f".{archive.name}.{os.getpid()}")
-        try:
-            shutil.copyfile(download, partial)
-            partial.replace(archive)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def balanced(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -298,7 +186,7 @@ def _reflect(position: Tensor, size: int) -> Tensor:
     return (size - 1 - (size - 1 - position.abs()).abs()).clamp_(min=0)
 
 
-class ImageFiles(Images):
+class PreparedImages(Images):
     """Images from a prepared folder: a fixed, class-balanced subset, or all."""
 
     def __init__(self, data: ImageData, folder: Path, device: torch.device, *, batch_size: int, seed: int) -> None:

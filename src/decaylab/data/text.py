@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decaylab.data import documents
 from decaylab.data.base import Dataset
 from decaylab.data.draws import generator, move
-from decaylab.data.store import meta, source_paths
+from decaylab.data.store import meta
 from decaylab.data.tokenizers import Tokenizer, tokenizer
 from decaylab.errors import InputError
 from decaylab.files import sha256_file, sha256_json
-from decaylab.sources import Choice
+from decaylab.sources import source_of
 from decaylab.spec import TextData
 
 SPLITS = ("train", "validation", "test")
@@ -33,11 +32,6 @@ _HELD_OUT = 0.05
 _FEW_DOCUMENTS = 20
 _BLOCKS = 100
 _BLOCK_CHARACTERS = 2000
-_LICENCES = {
-    "stdlib": "Python Software Foundation License 2",
-    "openwebtext": "collection: CC0-1.0; the pages belong to their authors",
-    "fineweb": "collection: ODC-By-1.0; the pages belong to their authors",
-}
 # Larger arrays stay on the disk when training on a GPU.
 _DEVICE_BYTES = 4 << 30
 _OFFSET_STEPS = 256
@@ -47,15 +41,17 @@ _BLOCK_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 22}
 _LOGITS = {"cpu": 1 << 26, "cuda": 1 << 30}
 
 
-def prepare(data: TextData, folder: Path, choice: Choice | None) -> dict[str, Any]:
-    """Tokenise the source into `folder`; returns its meta.json. Raises InputError."""
+def write(data: TextData, folder: Path, documents: Iterable[str], *, streamed: bool = False) -> dict[str, Any]:
+    """Tokenise the documents of a source into `folder`; returns its meta.json.
+
+    Args:
+        streamed: keep the source's order and decide each document's split by its own digest, in one pass.
+
+    Raises:
+        InputError: too little text, or what `documents` raises.
+    """
     encoder = tokenizer(data.tokenizer)
-    if data.source in documents.HUB:
-        counts = _write_stream(documents.hub(data.source), encoder, folder)
-    elif data.source == "stdlib":
-        counts = _write_sorted(documents.standard_library(), encoder, folder)
-    else:
-        counts = _write_sorted(documents.local(source_paths(data, choice)), encoder, folder)
+    counts = (_write_stream if streamed else _write_sorted)(documents, encoder, folder)
     empty = [split for split in SPLITS if not counts[split]]
     if empty:
         raise InputError(
@@ -73,7 +69,7 @@ def prepare(data: TextData, folder: Path, choice: Choice | None) -> dict[str, An
         "separator": encoder.separator,
         "documents": counts,
         "tokens": {split: _file(folder, split).stat().st_size // size for split in SPLITS},
-        "licence": _LICENCES.get(data.source),
+        "licence": source_of("text", data.source).licence,
         "data_sha256": sha256_json([sha256_file(_file(folder, split)) for split in SPLITS]),
     }
 
@@ -153,7 +149,7 @@ def _write_stream(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dic
     return counts
 
 
-class Text(Dataset):
+class PreparedText(Dataset):
     """Windows of context_length tokens and the same windows one token further on."""
 
     kind = "text"
@@ -235,7 +231,7 @@ class Text(Dataset):
     def _windows_at(self, split: str, starts: Tensor) -> Tensor:
         """int64 [windows, length + 1] on the device."""
         windows = self._tokens[split].unfold(0, self._length + 1, 1).index_select(0, starts).long()
-        return windows if windows.device == self._device else move(windows, self._device)
+        return move(windows, self._device)
 
     def evaluation(self, split: str, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         self._check_split(split)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decaylab import spec
-from decaylab.models import CHANNELS
+from decaylab.models import CHANNELS, BatchNorm2d
 
 
 class Block(nn.Module):
@@ -19,16 +19,16 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int, affine: bool, shortcut_norm: bool):
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(before, affine=affine)
+        self.norm1 = BatchNorm2d(before, affine=affine)
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=not affine)
-        self.norm2 = nn.BatchNorm2d(after, affine=affine)
+        self.norm2 = BatchNorm2d(after, affine=affine)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=not affine)
         self.shortcut: nn.Module | None = None
         if stride != 1 or before != after:
             self.shortcut = nn.Conv2d(before, after, 1, stride, bias=not affine)
             if shortcut_norm:
                 # before the convolution: behind it, the two branches would no longer scale together
-                self.shortcut = nn.Sequential(nn.BatchNorm2d(before, affine=affine), self.shortcut)
+                self.shortcut = nn.Sequential(BatchNorm2d(before, affine=affine), self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         # in place, since no gradient needs what is overwritten
@@ -42,7 +42,7 @@ class PreActResNet(nn.Module):
     def __init__(self, model: spec.PreActResNet, classes: int):
         super().__init__()
         affine, width = model.norm_affine, model.width
-        self.input_norm = nn.BatchNorm2d(CHANNELS, affine=affine)
+        self.input_norm = BatchNorm2d(CHANNELS, affine=affine)
         self.stem = nn.Conv2d(CHANNELS, width, 3, padding=1, bias=not affine)
         blocks: list[nn.Module] = []
         for stage, count in enumerate(model.blocks):
@@ -52,7 +52,7 @@ class PreActResNet(nn.Module):
                 blocks.append(Block(width, after, stride, affine, model.shortcut_norm))
                 width = after
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(width, affine=affine)
+        self.norm = BatchNorm2d(width, affine=affine)
         self.head = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from decaylab import spec
 from decaylab.errors import InputError
-from decaylab.models import CHANNELS
+from decaylab.models import CHANNELS, BatchNorm2d
 
 
 class VGG(nn.Module):
@@ -27,7 +27,7 @@ class VGG(nn.Module):
             for _ in range(convolutions):
                 layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=model.bias))
                 if model.batch_norm:
-                    layers.append(nn.BatchNorm2d(width))
+                    layers.append(BatchNorm2d(width))
                 layers.append(nn.ReLU())
                 channels = width
             layers.append(nn.MaxPool2d(2))

@@ -114,8 +114,9 @@ class WeightDecay:
         else:
             for group, weights in self._alike:
                 rate = self.rate(group, step, learning_rate)
-                if not _is_zero(rate):
-                    self.form.decay([weight for weight in weights if weight.grad is not None], rate, skipped)
+                trained = [weight for weight in weights if weight.grad is not None]
+                if trained and not _is_zero(rate):
+                    self.form.decay(trained, rate, skipped)
 
     def applied(self) -> dict[str, dict[str, Any]]:
         """Per group, averaged over the measured steps: what the spec demanded and what reached the weights.

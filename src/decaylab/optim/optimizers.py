@@ -22,15 +22,23 @@ def build_optimizer(spec: RunSpec, groups: Mapping[str, nn.Parameter]) -> torch.
     param_groups = [{"params": list(groups.values()), "groups": list(groups)}]
     chosen = spec.optimizer
     if chosen.name == "sgd":
-        return torch.optim.SGD(
+        # The fused kernel creates the momentum buffer in the first step and leaves it unfilled if that step is skipped
+        # because float16 gradients overflowed. A buffer of zeros gives the same first step, except with dampening,
+        # which torch does not apply there; then the unfused kernels must do, although the scaler waits before them.
+        skips = spec.precision == "float16" and bool(chosen.momentum)
+        optimizer = torch.optim.SGD(
             param_groups,
             lr=chosen.learning_rate,
             momentum=chosen.momentum,
             dampening=chosen.dampening,
             nesterov=chosen.nesterov,
             weight_decay=0.0,
-            fused=True,
+            fused=not (skips and chosen.dampening),
         )
+        if skips and not chosen.dampening:
+            for weight in groups.values():
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return optimizer
     return torch.optim.AdamW(
         param_groups,
         lr=chosen.learning_rate,

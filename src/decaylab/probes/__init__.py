@@ -1,23 +1,24 @@
-"""Probes: what a run can measure on its model beyond losses and errors.
+"""Probes: what a run can measure on its network beyond losses and errors. One file each, found by its name.
 
-A probe's module is imported only when a run asks for it, so that a run depends on the probes it uses and on
-no others.
+`_protocol.py` says what a probe is. Nothing here names one, so that a run depends only on the probes it uses, and
+nothing imports torch, so that plans and pages can ask what columns mean.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-from decaylab.errors import InputError
+import functools
 
-PROBES: dict[str, str] = {
-    "lost_updates": "decaylab.probes.rounding",
-    "attention": "decaylab.probes.attention",
-    "completion": "decaylab.probes.completion",
-}
-"""name in spec.evaluation.probes -> module that measures it"""
+from decaylab import plugins
 
 
-def check_probes(names: Iterable[str]) -> None:
-    """Raises InputError for a name that is no probe."""
-    for name in names:
-        if name not in PROBES:
-            raise InputError(f"evaluation.probes: unknown probe {name!r}, expected one of {', '.join(PROBES)}")
+@functools.cache
+def columns() -> dict[str, tuple[str, str]]:
+    """Column: its label and unit, for every column that some probe writes.
+
+    A column may be followed by a dot and a parameter group, as in `lost_updates.mlp`.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for name in plugins.available("probes"):
+        for column, (label, unit) in (plugins.literal("probes", name, "COLUMNS") or {}).items():
+            found[column] = (label, unit)
+    return found

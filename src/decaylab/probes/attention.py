@@ -12,10 +12,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decaylab.probes.mode import evaluation_mode
+from decaylab.probes._mode import evaluation_mode
+from decaylab.probes._protocol import BaseProbe, View
+from decaylab.spec import RunSpec
+
+COLUMNS = {
+    "max_weight": ("largest weight (absolute)", ""),
+    "max_logit": ("largest output logit (absolute)", ""),
+    "attention_logit": ("largest attention logit (absolute)", ""),
+}
+PARAMETERS = {"examples": {"default": 64, "ge": 1}}
 
 _BLOCK = 1 << 24
 """logits held in memory at once"""
+
+
+class Probe(BaseProbe):
+    """Largest weight, output logit and attention logit, over the first `examples` of the training examples."""
+
+    examples: int
+
+    def measure(self, view: View) -> dict[str, Tensor]:
+        inputs, _ = next(view.batches("train", view.spec.evaluation.train_examples))
+        with view.autocast():
+            return attention_logits(view.model, inputs[: self.examples])
+
+    def example_passes(self, spec: RunSpec) -> float:
+        return float(min(self.examples, spec.evaluation.train_examples))
 
 
 def attention_logits(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,24 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from decaylab.probes.mode import evaluation_mode
+from decaylab.probes._mode import evaluation_mode
+from decaylab.probes._protocol import BaseProbe, View
+
+NEEDS = "text"
+
+
+class Probe(BaseProbe):
+    """The likeliest continuation of a prompt, as text, at the end of the run."""
+
+    moment = "end"
+
+    def measure(self, view: View) -> dict[str, str]:
+        from decaylab.data.tokenizers import tokenizer
+
+        tokens = tokenizer(view.spec.data.tokenizer)
+        with view.autocast():
+            text = completion(view.model, lambda words: tokens.encode([words])[0].tolist(), tokens.decode)
+        return {"completion": text}
 
 
 def completion(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from decaylab.files import sha256_json
 from decaylab.spec import Strict
@@ -107,6 +107,23 @@ class Test(Strict):
         return self
 
 
+class Precondition(Strict):
+    """What must hold for a claim to be testable, whichever way the claim itself comes out.
+
+    It is read as a mean over the judged seeds. A metric `regime.<name>` is a number of `decaylab.regime`, computed from
+    the specs of the arm's runs up to `at`; all others are read from the runs.
+    """
+
+    name: str
+    """a phrase that completes 'not testable here: ...', such as 'the arm without decay does not fit'"""
+    metric: Metric
+    arm: Selection
+    direction: Literal["above", "below"]
+    threshold: float
+
+    _shorthand = field_validator("metric", mode="before")(_metric)
+
+
 class Variant(Strict):
     """The same claim judged elsewhere: another network, each arm at its best learning rate. Shown beside it."""
 
@@ -123,8 +140,8 @@ class SourceValue(Strict):
     value: float | None = None
     text: str
     """the numbers as the source gives them, and how certain they are"""
-    same_setting: list[Scale] = []
-    """scales at which our setting is the source's, so that the difference of both numbers is shown"""
+    same_setting: list[Scale] = ["paper"]
+    """scales at which our setting and metric are the source's, so that the difference of both numbers is shown"""
 
 
 class Claim(Strict):
@@ -139,7 +156,19 @@ class Claim(Strict):
     also: list[Variant] = []
     scales: list[Scale] = Field(min_length=1)
     """where it may be judged; elsewhere the verdict is `not run`"""
+    preconditions: list[Precondition] | None = None
+    """what makes it testable, preregistered with it; where one fails the verdict is `not testable here`"""
+    looks: dict[Scale, list[PositiveInt]] | None = None
+    """numbers of seeds after which it is judged, at scales that add seeds; at all others it is judged once"""
     note: str = ""
+
+    @field_validator("looks")
+    @classmethod
+    def _looks(cls, looks: dict[str, list[int]] | None) -> dict[str, list[int]] | None:
+        for scale, numbers in (looks or {}).items():
+            if not numbers or numbers != sorted(set(numbers)):
+                raise ValueError(f"{scale}: expected increasing numbers of seeds, got {numbers}")
+        return looks
 
     def sha256(self) -> str:
         """Digest of everything that decides the verdict. Note, locator and source value may still be improved.

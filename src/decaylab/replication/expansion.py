@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,11 +110,13 @@ def expand(
     scale: Scale,
     choices: dict[str, Choice] | None = None,
     where: str | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> list[tuple[RunSpec, Parameters, int]]:
     """All runs of a replication at a scale, as (spec, parameters, priority), parents before children.
 
     `choices` maps `images` and `text` to a source that replaces the replication's own.
-    Snapshots that children start from are added to their parents.
+    Snapshots that children start from are added to their parents. `seeds` maps arms (see `arm_key`) to the number of
+    seeds they have by now: those beyond the grid's own seeds continue its list, in planned order.
 
     Raises:
         InputError: a resolved spec is impossible; the line names the grid and its parameters.
@@ -130,12 +133,14 @@ def expand(
         for name in ready:
             grid = waiting.pop(name)
             done[name] = []
-            for fragment, parameters in _combinations(name, grid, done, grids, where):
+            for fragment, parameters in _combinations(name, grid, done, grids, where, seeds or {}):
                 label = ", ".join(f"{key}={value}" for key, value in parameters.items())
                 spec = parse_spec(_with_choice(fragment, choices or {}), f"{where}: {scale}: {label}")
                 if spec.start:
+                    # also for a child that is not planned yet: its parent would be trained again for the snapshot
                     wanted_steps.setdefault(spec.start.run.run_id, set()).add(spec.start.step)
-                done[name].append((fragment, parameters, spec))
+                if _is_planned(parameters, grids, seeds or {}):
+                    done[name].append((fragment, parameters, spec))
     runs = []
     for name in grids:
         for _, parameters, spec in done[name]:
@@ -150,12 +155,38 @@ def with_snapshots(spec: RunSpec, steps: Iterable[int]) -> RunSpec:
     return spec if steps == spec.snapshots else spec.model_copy(update={"snapshots": steps})
 
 
-def _combinations(name, grid, done, grids, where):
+def arm_key(parameters: Parameters) -> str:
+    """Name of an arm in the record of added seeds: its parameters without the seed, as canonical JSON."""
+    rest = {key: value for key, value in parameters.items() if key != "seed"}
+    return json.dumps(rest, sort_keys=True, separators=(",", ":"))
+
+
+def planned_seeds(grid: Grid, count: int) -> list[int]:
+    """The first `count` seeds of a grid in planned order, but at least its own: these, then the next integers."""
+    own = list(grid.axes.get("seed", []))
+    return own + [max(own) + 1 + i for i in range(count - len(own))] if own else own
+
+
+def seeded(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
+    """The grid whose axes have the seeds: itself, or the one that its runs come from."""
+    while grid.start is not None:
+        grid = grids[grid.start.grid]
+    return grid
+
+
+def _is_planned(parameters: Parameters, grids: Mapping[str, Grid], seeds: Mapping[str, int]) -> bool:
+    grid = seeded(grids[parameters["grid"]], grids)
+    return "seed" not in parameters or parameters["seed"] in planned_seeds(grid, seeds.get(arm_key(parameters), 0))
+
+
+def _combinations(name, grid, done, grids, where, seeds):
     """Yield (fragment, parameters) for each combination of a grid's axes and, if it has them, its parents."""
-    names = list(grid.axes)
+    most = max((count for key, count in seeds.items() if json.loads(key)["grid"] == name), default=0)
+    axes = grid.axes | ({"seed": planned_seeds(grid, most)} if "seed" in grid.axes else {})
+    names = list(axes)
     choices = [
         list(values.items()) if isinstance(values, dict) else [(value, value) for value in values]
-        for values in grid.axes.values()
+        for values in axes.values()
     ]
     if grid.start is None:
         parents: list[tuple[dict[str, Any], Parameters]] = [({}, {})]
@@ -207,11 +238,19 @@ def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice]) -> dict[s
     return fragment | {"data": fragment["data"] | choice.fields()}
 
 
-def plan_runs(reps: list[Replication], scale: Scale, choices: dict[str, Choice] | None = None) -> dict[str, PlannedRun]:
-    """All runs of several replications by run id, parents before children; equal specs appear once."""
+def plan_runs(
+    reps: list[Replication],
+    scale: Scale,
+    choices: dict[str, Choice] | None = None,
+    seeds: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, PlannedRun]:
+    """All runs of several replications by run id, parents before children; equal specs appear once.
+
+    `seeds` has the added seeds of each replication by its name, as for `expand`.
+    """
     runs: dict[str, PlannedRun] = {}
     for rep in reps:
-        for spec, parameters, priority in expand(rep, scale, choices):
+        for spec, parameters, priority in expand(rep, scale, choices, seeds=(seeds or {}).get(rep.name)):
             run = runs.setdefault(spec.run_id, PlannedRun(spec, {}, priority))
             run.spec = with_snapshots(run.spec, spec.snapshots)
             run.priority = min(run.priority, priority)

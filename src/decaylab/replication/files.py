@@ -37,21 +37,33 @@ def select(root: Path, names: list[str] | str) -> list[Replication]:
 
 def load_replication(path: Path) -> Replication:
     """Read and check one replication.yaml. Raises InputError naming file, line and key."""
+    path = Path(path)
     try:
-        status = Path(path).stat()
+        version = _version(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return _load(Path(path), status.st_mtime_ns, status.st_size)
+    shared = _shared_references(path)
+    return _load(path, version, _version(shared) if shared.exists() else None)
+
+
+def _shared_references(path: Path) -> Path:
+    """The references that all replications beside this one can name."""
+    return path.parent.parent / "references.yaml"
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=64)
-def _load(path: Path, _modified: int, _size: int) -> Replication:
+def _load(path: Path, _file: tuple[int, int], _references: tuple[int, int] | None) -> Replication:
     value = load_yaml(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a mapping of keys")
-    value = {"name": Path(path).parent.name} | value
-    if value["name"] != Path(path).parent.name:
-        raise InputError(f"{path}: name: expected {Path(path).parent.name!r}, as the folder, got {value['name']!r}")
+    value = {"name": path.parent.name} | value
+    if value["name"] != path.parent.name:
+        raise InputError(f"{path}: name: expected {path.parent.name!r}, as the folder, got {value['name']!r}")
     try:
         return Replication.model_validate(_long_form(value, path))
     except ValidationError as error:
@@ -59,8 +71,10 @@ def _load(path: Path, _modified: int, _size: int) -> Replication:
 
 
 def _long_form(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The file with its claims expanded. Raises InputError naming line and key."""
+    """The file with its references and claims written out. Raises InputError naming line and key."""
     value = dict(value)
+    if isinstance(value.get("references"), dict):
+        value["references"] = _references(value["references"], path)
     defaults, variants = value.pop("claim_defaults", {}), value.pop("variants", {})
     for key, block in (("claim_defaults", defaults), ("variants", variants)):
         if not isinstance(block, dict):
@@ -76,6 +90,20 @@ def _long_form(value: dict[str, Any], path: Path) -> dict[str, Any]:
             location = ("claims", index, *(int(part) if part.isdecimal() else part for part in error.key.split(".")))
             raise InputError(f"{path}:{line_of(path, location)}: claim {name}: {error}") from None
     return value | {"claims": claims}
+
+
+def _references(locators: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Full entries for `{id: locator}`."""
+    shared = _shared_references(path)
+    known = load_yaml(shared) if shared.exists() else {}
+    if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):
+        raise InputError(f"{shared}: expected a mapping of ids to title, authors, year and url")
+    for name in locators:
+        if name not in known:
+            line = line_of(path, ("references", name))
+            expected = ", ".join(map(str, known)) or "a list of full references"
+            raise InputError(f"{path}:{line}: references: {name!r} is not in {shared}; expected {expected}")
+    return [known[name] | {"id": name, "locator": locator} for name, locator in locators.items()]
 
 
 def claim_lines(path: Path) -> dict[str, int]:

@@ -112,6 +112,18 @@ class ScaleOverride(Strict):
     """grids that exist only at this scale"""
 
 
+class RegimeArm(Strict):
+    """Runs whose regime (see decaylab.regime) is shown for the source and for every scale, side by side."""
+
+    among: dict[str, Scalar]
+    until: float = Field(default=1.0, gt=0, le=1)
+    """fraction of the run up to which steps count"""
+    source_weights: float | None = Field(default=None, gt=0)
+    """trained parameters of the source's network"""
+    source_examples: float | None = Field(default=None, gt=0)
+    """images or tokens of the source's training set"""
+
+
 class Replication(Strict):
     name: str
     title: str
@@ -124,6 +136,8 @@ class Replication(Strict):
     base: dict[str, Any]
     grids: dict[str, Grid]
     scales: dict[Scale, ScaleOverride] = {}
+    regimes: dict[str, RegimeArm] = {}
+    """label: runs whose dimensionless numbers say how far a scale is from the source"""
     claims: list[Claim]
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ A claim, its tests and its variants share these keys; a test takes from its clai
     terms       any weighted sum, where no contrast can express it
     name, reference, best_by, slope_over, slope_scale    as in `claims.Test`
 
+`preconditions` have a name, a metric, among and expect (`below 0.05`), and take only `among` from their claim.
+
 A test that gives its `direction` is in the long form already, and is left as it is.
 """
 
@@ -68,7 +70,27 @@ def expand_claim(claim: Any, defaults: dict[str, Any], variants: dict[str, Any])
                 raise ShortFormError(key, f"expected one of {', '.join(variants) or 'no variants'}, got {variant!r}")
             variant = variants[variant]
         also.append(_variant(_mapping(variant, key), shared, tests, key))
+    if rest.get("preconditions"):
+        conditions = enumerate(_list(rest["preconditions"], "preconditions"))
+        rest["preconditions"] = [_precondition(condition, shared, f"preconditions.{i}") for i, condition in conditions]
     return rest | {"tests": expanded} | ({"also": also} if also else {})
+
+
+def _precondition(condition: Any, shared: dict[str, Any], key: str) -> dict[str, Any]:
+    given = _mapping(condition, key)
+    for name in given:
+        if name not in ("name", "metric", "among", "expect"):
+            raise ShortFormError(f"{key}.{name}", "unknown key, expected one of name, metric, among, expect")
+    test = _test(_inherit({"among": shared.get("among", {})}, given), key)
+    if test["direction"] == "within" or "terms" in test or "kind" in test:
+        raise ShortFormError(f"{key}.expect", f"expected one metric, above or below a number, got {given['expect']!r}")
+    return {
+        "name": given.get("name"),
+        "metric": test["metric"],
+        "arm": test["arm"],
+        "direction": test["direction"],
+        "threshold": test["smallest_effect"],
+    }
 
 
 def _variant(variant: dict[str, Any], shared: dict[str, Any], tests: list[dict[str, Any]], key: str) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import Origin, filed_names, read_origin
-from decaylab.analysis.judge import judge, write
+from decaylab.analysis.archive import Origin, filed_names, read_origin
+from decaylab.analysis.judge import judge
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.claims import read_verdicts
 from decaylab.report.html import relative
 from decaylab.report.notebook import render
 from decaylab.report.provenance import evidence_facts, sources_text
@@ -31,7 +31,7 @@ def render_filed(filed: str, name: str, workspace: Workspace) -> Path:
     if name not in origin.filed:
         raise InputError(f"evidence {filed}: {name!r}: expected one of {', '.join(origin.filed)}")
     rep = load_replication(replication_file(workspace.root, name))
-    write(judge(rep, shown.scale, shown.layout, shown.root, origin.choices), shown.layout)
+    judge(rep, shown).write(shown.layout)
     return render(name, shown)
 
 
@@ -58,7 +58,7 @@ def _restored(filed: str, workspace: Workspace) -> tuple[Origin, Workspace]:
     origin = read_origin(layout)
     if origin is None:
         raise InputError(f"{layout.origin}: no such file; run `decaylab evidence restore {filed}` first")
-    return origin, Workspace(workspace.root, origin.scale, layout, origin.choices)
+    return origin, origin.workspace(layout, workspace.root)
 
 
 def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
@@ -67,11 +67,12 @@ def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
     replications = []
     for name, head in origin.filed.items():
         report = here.report(origin.scale, name)
+        verdicts = VerdictFile.read(here.verdicts(origin.scale, name))
         replications.append(
             {
                 "title": load_replication(replication_file(root, name)).title,
                 "report": relative(report, folder) if report.exists() else None,
-                "counts": (read_verdicts(here.verdicts(origin.scale, name)) or {"counts": {}})["counts"],
+                "counts": verdicts.counts if verdicts else {},
                 "runs": head["runs"],
                 "runs_planned": head["runs_planned"],
             }
@@ -81,6 +82,6 @@ def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
         "scale": origin.scale,
         "hardware": ", ".join(dict.fromkeys(head["hardware"] for head in heads)),
         "data": sources_text(item for head in heads for item in head["data"]),
-        "facts": evidence_facts(origin, origin.filed, root, folder),
+        "facts": evidence_facts(origin, origin.filed),
         "replications": replications,
     }

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import load_evidence, read_origin
-from decaylab.errors import InputError
-from decaylab.files import Layout, read_json
+from decaylab.analysis.archive import load_evidence, read_origin
+from decaylab.analysis.verdict import ClaimVerdict, VerdictFile
+from decaylab.files import Layout
 from decaylab.replication import Replication, claim_lines, replication_file
-from decaylab.report.html import relative
+from decaylab.report.archive_summary import page_name
+from decaylab.report.html import measured, relative
+from decaylab.report.mini_forest import mini_forest
 from decaylab.report.provenance import sources_text
-from decaylab.sources import BUILTIN
+from decaylab.report.references import located
+from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
-
-
-def read_verdicts(path: Path) -> dict[str, Any] | None:
-    """A verdict file, or None if there is none. Raises InputError if it is not one."""
-    if not path.exists():
-        return None
-    value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("claims"), list):
-        raise InputError(f"{path}: expected a JSON object with a list `claims`")
-    return value
 
 
 def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
@@ -31,19 +25,19 @@ def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
     return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
 
 
-def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], ClaimVerdict]]:
     """(evidence, the claim as judged there), the best first, for each file in which a claim has a verdict.
 
     Best is the largest scale; then data that everybody has, as a reader's own runs will; then the most seeds.
     """
 
-    def rank(pair: tuple[dict[str, Any], dict[str, Any]]) -> tuple[int, bool, int]:
+    def rank(pair: tuple[dict[str, Any], ClaimVerdict]) -> tuple[int, bool, int]:
         file, judged = pair
-        own = any(data["source"] not in (*BUILTIN["images"], *BUILTIN["text"]) for data in file["data"])
-        return -SCALES.index(file["scale"]), own, -judged["n"]
+        own = not all(is_named(data["source"]) for data in file["data"])
+        return -SCALES.index(file["scale"]), own, -judged.n
 
-    pairs = ((file, item) for file in evidence for item in file["verdicts"]["claims"] if item["claim"] == claim)
-    return sorted((pair for pair in pairs if pair[1]["verdict"] != "not run"), key=rank)
+    pairs = ((file, item) for file in evidence for item in file["verdicts"].claims if item.claim == claim)
+    return sorted((pair for pair in pairs if pair[1].verdict != "not run"), key=rank)
 
 
 def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
@@ -55,9 +49,9 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
     lines = claim_lines(replication_file(root, rep.name))
-    judged = {
-        claim["claim"]: claim for claim in (read_verdicts(layout.verdicts(scale, rep.name)) or {"claims": []})["claims"]
-    }
+    texts = _claim_texts(replication_file(root, rep.name), lines)
+    verdicts = VerdictFile.read(layout.verdicts(scale, rep.name))
+    judged = {claim.claim: claim for claim in verdicts.claims} if verdicts else {}
     shown = read_origin(layout)
     # restored evidence is shown two folders below a reader's own runs, see Layout.filed
     home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
@@ -69,9 +63,9 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
         found = judged.get(claim.id)
         origin = None
         filed = judged_in(evidence, claim.id)
-        if (found is None or found["verdict"] == "not run") and filed:
+        if (found is None or found.verdict == "not run") and filed:
             (file, found), *filed = filed
-            origin = _shown_at(file, home, root, here)
+            origin = _shown_at(file, home, here)
         view = {
             "claim": claim.id,
             "statement": claim.statement,
@@ -87,6 +81,8 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "scale": None,
             "direction": claim.tests[0].direction,
             "smallest_effect": claim.tests[0].smallest_effect,
+            "kind": claim.tests[0].kind,
+            "test": claim.tests[0].name or claim.tests[0].metric.name,
             "registered_at": None,
             "registered_before_runs": None,
             "parts": [],
@@ -95,19 +91,21 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "seconds": None,
             "commits": [],
             "hardware": None,
-        } | {key: value for key, value in (found or {}).items() if key not in ("statement", "locator")}
+        } | {key: value for key, value in (found.to_json() if found else {}).items() if key != "statement"}
         view |= {
             "replication": rep.name,
             "note": claim.note,
             "line": lines[claim.id],
-            "text_changed": bool(found and found.get("claim_sha256") not in (None, claim.sha256())),
+            "text_changed": bool(found and found.claim_sha256 not in (None, claim.sha256())),
             "here": bool(found) and origin is None,
             "origin": origin,
             "evidence": [
-                {key: item[key] for key in ("verdict", "estimate", "interval", "n")}
+                {key: getattr(item, key) for key in ("verdict", "estimate", "interval", "n")}
                 | {
-                    "label": f"{file['scale']}, {file['hardware']}, {sources_text(file['data'])}",
-                    "link": _shown_at(file, home, root, here),
+                    "label": f"archived runs on {sources_text(file['data'])}"
+                    + (f" at {file['scale']} scale" if file["scale"] != scale else "")
+                    + f" ({file['hardware']})",
+                    "link": _shown_at(file, home, here),
                 }
                 for file, item in filed
             ],
@@ -115,30 +113,66 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "report_link": f"{rep.name}.html#claim-{claim.id}",
             "runs": [
                 {"id": run_id, "link": f"runs/{run_id}.html" if layout.summary(run_id).exists() else None}
-                for run_id in (found or {}).get("run_ids") or []
+                for run_id in (found.run_ids if found else [])
             ],
             "commit_text": _few(
-                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in _texts(found, "commits")]
+                [commit[:8] + "+dirty" * commit.endswith("dirty") for commit in (found.commits if found else [])]
             ),
-            "hardware_text": _few([_hardware(item) for item in _texts(found, "hardware")]),
+            "replication_title": rep.title,
+            "report_exists": layout.report(scale, rep.name).exists(),
+            "located": located(claim.locator, rep.references),
+            "yaml": texts[claim.id],
+            "hardware_text": _few(found.hardware if found else []),
         }
-        views.append(view)
+        views.append(view | _seeds(view) | {"test_text": test_text(view), "forest": mini_forest(view)})
     return views
 
 
-def _shown_at(file: Mapping[str, Any], home: Layout, root: Path, here: Path) -> str:
-    """Where evidence can be read: its report if it is rendered, else the file itself."""
+def test_text(view: Mapping[str, Any]) -> str:
+    """The rule of the deciding test in words."""
+    if view["kind"] != "mean":
+        return (
+            f"reproduced if the whole interval of the proportion lies {view['direction']} {view['smallest_effect']:g}"
+        )
+    effect = view["smallest_effect"]
+    if view["direction"] == "within":
+        size = measured(effect, None, view["unit"])
+        return f"an equivalence: reproduced if the whole 95 % interval lies within \u00b1{size}"
+    bound = measured(effect if view["direction"] == "above" else -effect, None, view["unit"]) if effect else "zero"
+    return f"reproduced if the whole 95 % interval lies {view['direction']} {bound}"
+
+
+def _seeds(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the deciding test, seed by seed, with their runs; and the runs of other tests and variants."""
+    parts = [part for part in view["parts"] if part["name"] == view["test"]] or view["parts"][:1]
+    known = {run["id"]: run for run in view["runs"]}
+    values = [
+        {**item, "runs": [known.get(run_id, {"id": run_id, "link": None}) for run_id in item["runs"]]}
+        for part in parts
+        for item in part["seeds"]
+    ]
+    shown = {run["id"] for item in values for run in item["runs"]}
+    return {"seed_values": values, "other_runs": [run for run in view["runs"] if run["id"] not in shown]}
+
+
+def _claim_texts(path: Path, lines: Mapping[str, int]) -> dict[str, str]:
+    """The YAML of each claim: from its line to the next claim, or to the end of the block."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    starts = sorted(lines.items(), key=lambda item: item[1])
+    ends = [line for _, line in starts[1:]] + [len(text) + 1]
+    found = {}
+    for (claim, line), end in zip(starts, ends, strict=True):
+        block = text[line - 1 : end - 1]
+        indent = len(block[0]) - len(block[0].lstrip())
+        inside = [row for row in block[1:] if not row.strip() or len(row) - len(row.lstrip()) > indent]
+        found[claim] = textwrap.dedent("\n".join([block[0], *inside])).strip()
+    return found
+
+
+def _shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
+    """Where archived runs can be read: their report if it is rendered, else the page that sums them up."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
-    return relative(report if report.exists() else root / file["file"], here)
-
-
-def _texts(found: Mapping[str, Any] | None, key: str) -> list[Any]:
-    value = (found or {}).get(key)
-    return [item for item in (value if isinstance(value, list) else [value]) if item]
-
-
-def _hardware(value: Any) -> str:
-    return str(value.get("name") or value.get("device")) if isinstance(value, Mapping) else str(value)
+    return relative(report, here) if report.exists() else page_name(file)
 
 
 def _few(texts: list[str]) -> str:

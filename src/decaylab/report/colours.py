@@ -34,11 +34,13 @@ COLOURS: dict[str, tuple[str, str]] = {
     "other4": ("#0068a8", "#5cb3e6"),
     "other5": ("#a97800", "#e6b93f"),
     "other6": ("#4c4ea1", "#9b9ee8"),
-    "reproduced": ("#0b7a4b", "#4cc38a"),
-    "contradicted": ("#b5361c", "#ff8f73"),
-    "inconclusive": ("#8a6100", "#e3b341"),
+    "reproduced": ("#00577f", "#5cc8f5"),
+    "contradicted": ("#c2410c", "#ff9454"),
+    "negligible": ("#8a4fd0", "#9b7bff"),
+    "inconclusive": ("#6b7280", "#9aa0a8"),
+    "not_testable_here": ("#59626e", "#9da7b3"),
     "not_run": ("#6a737f", "#8d97a3"),
-    "good": ("#e3f3ea", "#17332a"),
+    "good": ("#e2f0f6", "#12303d"),
 }
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 _DECAY = [f"decay{rank}" for rank in range(1, 7)]

@@ -18,11 +18,11 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
 DASH = "\u2013"
-VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
 
 
 class Html(str):
@@ -71,6 +71,20 @@ def estimate(value: float | None, interval: Sequence[float] | None = None) -> st
     if interval and None not in interval:
         text += f" [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
     return re.sub(r"-0(\.0*)?(?=[,\] ]|$)", lambda match: match[0][1:], text).replace("-", "\u2212")
+
+
+def measured(value: float | None, interval: Sequence[float] | None, unit: str) -> str:
+    """An estimate with its interval as people say it: fractions in percentage points, else the unit in brackets."""
+    if value is None:
+        return DASH
+    bracket = re.search(r"\(([^()]+)\)", unit)
+    word = bracket[1] if bracket else ""
+    if word == "fraction" or unit.startswith("share"):
+        value, word = 100 * value, "points"
+        interval = [None if end is None else 100 * end for end in interval] if interval else None
+    text = estimate(value, interval) if interval else number(value)
+    head, space, ends = text.partition(" ")
+    return f"{head}{' ' if word else ''}{word}{space}{ends}"
 
 
 def duration(seconds: float | None) -> str:
@@ -136,6 +150,7 @@ def environment() -> jinja2.Environment:
     env.filters |= {
         "number": number,
         "estimate": estimate,
+        "measured": measured,
         "duration": duration,
         "size": size,
         "scalar": scalar,
@@ -150,11 +165,6 @@ def environment() -> jinja2.Environment:
 def style() -> Markup:
     """The one style sheet, inlined in every page."""
     return Markup(colours.css() + (TEMPLATES / "style.css").read_text(encoding="utf-8"))
-
-
-def icons() -> Markup:
-    """Symbols of the verdicts, once for each page."""
-    return Markup((TEMPLATES / "icons.svg").read_text(encoding="utf-8"))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -11,16 +11,17 @@ import pandas as pd
 
 from decaylab.analysis.metrics import chance_level
 from decaylab.analysis.results import Results, load_runs
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.replication import (
     Replication,
     ScaleOverride,
     claim_lines,
-    expand,
+    expand_here,
     grids_at,
     load_replication,
     replication_file,
 )
-from decaylab.report.claims import claim_views, read_evidence, read_verdicts
+from decaylab.report.claims import claim_views, read_evidence
 from decaylab.report.html import Html, duration, number
 from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
@@ -35,6 +36,7 @@ SPEC_COLUMNS = {
     "learning_rate": lambda spec: spec.optimizer.learning_rate,
     "peak_learning_rate": lambda spec: spec.optimizer.learning_rate,
     "weight_decay": lambda spec: spec.decay.weight_decay,
+    "decay_coefficient": lambda spec: spec.decay.weight_decay,
     "decay_form": lambda spec: spec.decay.form,
     "schedule": lambda spec: spec.schedule.kind,
     "precision": lambda spec: spec.precision,
@@ -42,8 +44,15 @@ SPEC_COLUMNS = {
     "steps": lambda spec: spec.steps,
     "batch_size": lambda spec: spec.batch_size,
     "seed": lambda spec: spec.seed,
+    "epochs": lambda spec: _epochs(spec),
     "tokens": lambda spec: spec.steps * spec.batch_size * getattr(spec.model, "context_length", 0) or None,
 }
+
+
+def _epochs(spec: RunSpec) -> float | None:
+    """How often a run sees its training set, where the spec says how large that is."""
+    examples = getattr(spec.data, "train_examples", None)
+    return spec.steps * spec.batch_size / examples if examples else None
 
 
 @dataclass(frozen=True)
@@ -225,12 +234,12 @@ class Report:
 
     @cached_property
     def grid_lines(self) -> dict[str, int]:
-        """Line of each grid in replication.yaml."""
+        """Line of each grid in replication.yaml: of what this scale changes, if it changes it, else of the source's."""
         path = replication_file(self.workspace.root, self.name)
+        override = self.replication.scales.get(self.scale, ScaleOverride())
+        here = dict.fromkeys(override.grids, "grids") | dict.fromkeys(override.add, "add")
         return {
-            name: line_of(
-                path, ("grids", name) if name in self.replication.grids else ("scales", self.scale, "add", name)
-            )
+            name: line_of(path, ("scales", self.scale, here[name], name) if name in here else ("grids", name))
             for name in self.grids
         }
 
@@ -250,9 +259,9 @@ class Report:
         return self.replication.scales.get(self.scale, ScaleOverride()).note
 
     @cached_property
-    def verdicts(self) -> dict[str, Any] | None:
+    def verdicts(self) -> VerdictFile | None:
         """The verdict file of this replication at this scale, or None if it was not judged."""
-        return read_verdicts(self.workspace.layout.verdicts(self.scale, self.name))
+        return VerdictFile.read(self.workspace.layout.verdicts(self.scale, self.name))
 
     @cached_property
     def evidence(self) -> list[dict[str, Any]]:
@@ -276,5 +285,5 @@ def open_report(replication: str, workspace: Workspace | str = "") -> Report:
     """
     workspace = Workspace.parse(workspace) if isinstance(workspace, str) else workspace
     rep = load_replication(replication_file(workspace.root, replication))
-    planned = [(spec, parameters) for spec, parameters, _ in expand(rep, workspace.scale, dict(workspace.choices))]
+    planned = [(spec, parameters) for spec, parameters, _ in expand_here(rep, workspace)]
     return Report(rep, workspace, load_runs(workspace.layout, planned))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import nbformat
 
-from decaylab.analysis.filed import read_origin
+from decaylab.analysis.archive import read_origin
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import load_replication, replication_file
-from decaylab.report.claims import read_verdicts
-from decaylab.report.html import TEMPLATES, icons, scale_text, style
+from decaylab.replication import Replication, list_replications, load_replication, replication_file
+from decaylab.report.claims import claim_views
+from decaylab.report.findings import findings, open_claims
+from decaylab.report.html import TEMPLATES, environment, link, scale_text, style
 from decaylab.report.output import PAGE
 from decaylab.report.provenance import evidence_note
+from decaylab.report.references import citation, reference_list
 from decaylab.report.sections import GENERATED, compose
 from decaylab.report.site import write_yaml_page
 from decaylab.workspace import Scale, Workspace
@@ -28,6 +32,8 @@ PARAMETER = "workspace"
 """the only parameter of a notebook: text that Workspace.to_json writes"""
 KERNEL_ARGUMENTS = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
 """A figure is thousands of objects in cycles: looking for those that are garbage would take a fifth of a notebook."""
+CONTENTS = "<!-- contents -->"
+"""where the template leaves room for links to the sections"""
 START_TIMEOUT = 120
 """seconds; a kernel on a loaded machine is slow to come up"""
 
@@ -55,7 +61,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
     origin = read_origin(layout)
     executed = root / "logs" / "notebooks" / (origin.name if origin else "") / scale / f"{name}.ipynb"
     execute(source, executed, {PARAMETER: workspace.to_json()}, cwd=root, change=compose)
-    verdicts = read_verdicts(layout.verdicts(scale, name))
+    verdicts = VerdictFile.read(layout.verdicts(scale, name))
     page = {
         "name": name,
         "title": rep.title,
@@ -63,13 +69,17 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "scale": scale,
         "facts": _facts(scale, verdicts),
         "style": style(),
-        "icons": icons(),
+        "published": "; ".join(link(citation(reference), reference.url) for reference in rep.references),
+        "references": reference_list(rep.references),
+        "findings": _findings(claim_views(rep, workspace), scale),
+        "next": _next(rep, root),
+        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
     }
     path = layout.report(scale, name)
     page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
     write_yaml_page(rep, workspace)
     with atomic_path(path) as temporary:
-        temporary.write_text(to_html(nbformat.read(executed, as_version=4), page), encoding="utf-8")
+        temporary.write_text(_navigable(to_html(nbformat.read(executed, as_version=4), page)), encoding="utf-8")
     return path
 
 
@@ -173,13 +183,39 @@ def _clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _facts(scale: Scale, verdicts: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _findings(views: list[dict[str, Any]], scale: Scale) -> str:
+    """The box at the top of a report."""
+    said = {"scale": scale, "findings": findings(views), "open_claims": open_claims(views)}
+    return environment().get_template("findings.html.j2").render(said)
+
+
+def _next(rep: Replication, root: Path) -> Replication | None:
+    """The replication after this one in the list, or None."""
+    names = list_replications(root)
+    after = names[names.index(rep.name) + 1 :]
+    return load_replication(replication_file(root, after[0])) if after else None
+
+
+def _navigable(html: str) -> str:
+    """A page whose sections have anchors, with links to all of them near its top."""
+
+    def anchor(match: re.Match[str]) -> str:
+        words = re.findall(r"[a-z0-9]+", re.sub(r"<[^>]+>|&[a-z]+;", "", match[1]).lower())
+        return f'<h2 id="{"-".join(words)}">{match[1]}</h2>'
+
+    html = re.sub(r"<h2>(.*?)</h2>", anchor, html, flags=re.S)
+    found = re.findall(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', html, re.S)
+    items = "".join(f'<li><a href="#{name}">{re.sub("<[^>]+>", "", text).strip()}</a></li>' for name, text in found)
+    return html.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>', 1)
+
+
+def _facts(scale: Scale, verdicts: VerdictFile | None) -> list[tuple[str, str]]:
     facts = [("Scale", scale_text(scale))]
     if verdicts:
-        claims = verdicts["claims"]
-        facts.append(("Commit", (verdicts.get("commit") or "unknown").removesuffix("+dirty")[:12]))
-        hardware = sorted({name for claim in claims for name in claim.get("hardware") or []})
+        claims = verdicts.claims
+        facts.append(("Commit", (verdicts.commit or "unknown").removesuffix("+dirty")[:12]))
+        hardware = sorted({name for claim in claims for name in claim.hardware})
         facts.append(("Hardware", ", ".join(hardware) or "nothing has run"))
-        counts = verdicts["counts"]
+        counts = verdicts.counts
         facts.append(("Claims", ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"))
     return facts

@@ -65,7 +65,8 @@ def _origin(report: Report, chart: Chart, data: str) -> Html:
         runs = [run_id for claim in report.claims for run_id in claim["run_ids"]]
     else:
         what, runs = "Runs of", chart.run_ids
-        named, lines = {name: report.grids[name] for name in report.grids_of(runs)}, report.grid_lines
+        grids = chart.data["grid"].unique() if "grid" in chart.data else report.grids_of(runs)
+        named, lines = {name: report.grids[name] for name in grids}, report.grid_lines
     runs = [run_id for run_id in dict.fromkeys(runs) if run_id in report.results.runs]
     places = "; ".join(
         f"{escape(text)}, {link(f'line {lines[name]}', f'{report.yaml_page}#L{lines[name]}')}"

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import Origin
+from decaylab.analysis.archive import Origin
 from decaylab.report.html import Html, link, relative, scale_text
+from decaylab.sources import about, is_named
 from decaylab.workspace import Workspace
 
 
 def sources_text(data: Iterable[Mapping[str, Any]]) -> str:
-    """Sources of some evidence's `data`, each once."""
-    return ", ".join(dict.fromkeys(item["source"] for item in data))
+    """Titles of the data of some archived runs, each once."""
+    return ", ".join(dict.fromkeys(data_title(item["source"]) for item in data))
 
 
-def evidence_facts(origin: Origin, names: Iterable[str], root: Path, folder: Path) -> Html:
-    """Scale, hardware, data, runs, commit, day and files of restored evidence, for a page in `folder`."""
+def data_title(source: str) -> str:
+    """What people call a data source: the start of a plug-in's title, or the user's file without its endings."""
+    if is_named(source):
+        return re.split(r"[:,]", about(source).title)[0]
+    return "+".join(re.sub(r"(\.(tar|gz|xz|bz2|zip|tgz|txt))+$", "", part) for part in source.split("+"))
+
+
+def evidence_facts(origin: Origin, names: Iterable[str]) -> Html:
+    """Scale, hardware, data, runs, commit, day and files of archived runs."""
     heads = {name: origin.filed[name] for name in names}
     commits = sorted({commit for head in heads.values() for commit in head["commits"]})
     runs, planned = (sum(head[key] for head in heads.values()) for key in ("runs", "runs_planned"))
@@ -28,15 +37,15 @@ def evidence_facts(origin: Origin, names: Iterable[str], root: Path, folder: Pat
         f"data {sources_text(item for head in heads.values() for item in head['data'])}",
         f"{runs} of {planned} planned runs",
         f"code of commit {', '.join(commits)}",
-        f"filed {', '.join(sorted({head['made_at'][:10] for head in heads.values()}))}",
+        f"archived on {', '.join(sorted({head['made_at'][:10] for head in heads.values()}))}",
         *(["curves that no claim reads are thinned"] if any(head["thinned"] for head in heads.values()) else []),
     ]
-    files = ", ".join(link(name, relative(root / head["file"], folder)) for name, head in heads.items())
-    return Html(f"{escape('; '.join(facts))}; filed as {files}.")
+    files = ", ".join(f"<code>{escape(head['file'])}</code>" for head in heads.values())
+    return Html(f"{escape('; '.join(facts))}; archived as {files}.")
 
 
 def evidence_note(origin: Origin, names: Iterable[str], workspace: Workspace, folder: Path) -> Html:
     """The line that says of a page in `folder` that it shows evidence."""
-    facts = evidence_facts(origin, names, workspace.root, folder)
-    index = link("All evidence", relative(workspace.layout.reports.parent / "index.html", folder))
-    return Html(f'<p class="note">Shown from filed evidence; nothing was trained here: {facts} {index}.</p>')
+    facts = evidence_facts(origin, names)
+    index = link("All archived runs", relative(workspace.layout.reports.parent / "index.html", folder))
+    return Html(f'<p class="note">Shown from archived runs; nothing was trained here: {facts} {index}.</p>')

@@ -1,7 +1,7 @@
-"""What documents say of results: generated from committed evidence, never typed.
+"""What documents say about replications and their results: generated, never typed.
 
-`make readme` runs this module; a test checks that each document says what the evidence says. What is generated stands
-between two marks, `<!-- name: ... -->` and `<!-- /name -->`.
+`make readme` runs this module, and a test checks that each document says what the evidence says. Generated text stands
+between two markers, `<!-- name: ... -->` and `<!-- /name -->`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
-from decaylab.replication import select
+from decaylab.replication import Replication, select
+from decaylab.report import archive_summary
 from decaylab.report.claims import judged_in, read_evidence
-from decaylab.report.figures import claims_forest
-from decaylab.report.html import duration, estimate, number, scalar, scale_text, words
-from decaylab.sources import BUILTIN
+from decaylab.report.figures import claims_forest, png
+from decaylab.report.findings import agreement, findings, open_claims
+from decaylab.report.html import duration, estimate, number, scalar, words
+from decaylab.report.provenance import sources_text
+from decaylab.report.references import citation
+from decaylab.sources import is_named
 from decaylab.workspace import find_root
 
 FIGURE = Path("docs/images/headline.png")
@@ -41,7 +43,8 @@ def headline_claims(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         evidence = read_evidence(root, rep.name)
         for claim in rep.claims:
             for file, judged in judged_in(evidence, claim.id)[:1]:
-                found.append((file, judged | {"replication": rep.name}))
+                view = judged.to_json() | {"statement": claim.statement, "replication": rep.name}
+                found.append((file, view | {"evidence": [], "origin": None}))
     return found
 
 
@@ -58,22 +61,35 @@ def table(rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def headline(root: Path) -> str:
-    """Figure and table of README.md."""
+    """Findings, figure and table of README.md."""
     rows = headline_claims(root)
     if not rows:
         return ""
+    views = [view for _, view in rows]
     files = {file["file"]: file for file, _ in rows}
-    data = sorted({item["source"] for file in files.values() for item in file["data"]})
-    commits = sorted({commit for _, claim in rows for commit in claim["commits"]})
-    places = "; ".join(sorted({f"scale {scale_text(file['scale'])} on {file['hardware']}" for file in files.values()}))
-    return (
-        f'<img src="{FIGURE.as_posix()}" width="600" alt="Every claim with its interval, the side it claims, and the '
-        "source's number\">\n\n<details><summary>The same as a table</summary>\n\n"
-        f"{table(rows)}\n\n</details>\n\n"
-        f"Measured at {places}, with data {', '.join(data)}, at commit {', '.join(commits)}.\n"
-        "The source's number belongs to the paper's own scale. Each estimate is that of the claim's first test; the\n"
-        "reports show all tests and variants; `snakemake --cores all evidence` makes them from the filed runs.\n"
+    data = sources_text(item for file in files.values() for item in file["data"])
+    commits = sorted({commit for view in views for commit in view["commits"]})
+    places = "; ".join(sorted({f"{file['scale']} scale on {file['hardware']}" for file in files.values()}))
+    said = "\n".join(
+        f"- **{finding.verdict}** ([{finding.replication}](replications/{finding.replication})): {finding.text}"
+        for finding in findings(views)
     )
+    return (
+        f"{said}\n\n{open_claims(views)} {agreement(views)}\n\n"
+        f'<img src="{FIGURE.as_posix()}" width="700" alt="The decided claims with their intervals, what each one says, '
+        "and the source's number\">\n\n<details><summary>All claims as a table</summary>\n\n"
+        f"{table(rows)}\n\n</details>\n\n"
+        f"Measured at {places}, on {data}, at commit {', '.join(commits)}. The sources' numbers\n"
+        "belong to their own scale. Each estimate is that of the test that decides the claim; the reports show all\n"
+        "tests and variants. `snakemake --cores all evidence` makes them from the archived runs.\n"
+    )
+
+
+def decided(root: Path) -> list[dict[str, Any]]:
+    """The headline claims about which the evidence says something."""
+    views = [view for _, view in headline_claims(root)]
+    told = {(finding.replication, finding.claim) for finding in findings(views)}
+    return [view for view in views if (view["replication"], view["claim"]) in told]
 
 
 def own_data(root: Path) -> str:
@@ -82,73 +98,76 @@ def own_data(root: Path) -> str:
     for rep in select(root, "headline"):
         for file in read_evidence(root, rep.name):
             sources = [data["source"] for data in file["data"]]
-            if not {*BUILTIN["images"], *BUILTIN["text"]} & set(sources):
-                about = f"{scale_text(file['scale'])} scale on {file['hardware']}, data {', '.join(sources)}, "
-                about += f"{len(file['runs'])} runs of {duration(file['seconds'])} in all, {file['made_at'][:10]}"
+            if not any(map(is_named, sources)):
+                about = f"{file['scale'].capitalize()} scale on {file['hardware']}, data {', '.join(sources)}, "
+                about += f"{len(file['runs'])} runs that took {duration(file['seconds'])}, {file['made_at'][:10]}"
                 sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
     return "\n".join(sections)
 
 
 def arms(file: dict[str, Any]) -> str:
-    """Mean and deviation of the arms of an evidence file, as a Markdown table."""
-    metrics = [name for name in ARM_METRICS if name in file["metrics"]]
-    axes = list(dict.fromkeys(axis for arm in file["arms"] for axis in arm["parameters"]))
-    lines = [
-        f"| {' | '.join(words(name) for name in [*axes, 'seeds', *metrics])} |",
-        "|" + "---|" * (len(axes) + 1 + len(metrics)),
-    ]
-    for arm in file["arms"]:
-        cells = [scalar(arm["parameters"].get(axis)) for axis in axes] + [str(arm["n"])]
-        for name in metrics:
-            at = file["metrics"].index(name)
-            cells.append(_mean(arm["mean"][at], arm["sd"][at]))
-        lines.append(f"| {' | '.join(cells)} |")
+    """Mean and standard deviation of the arms of an archive file, as a Markdown table."""
+    frame = archive_summary.arms(file)
+    axes = list(frame.columns[: list(frame.columns).index("seeds") + 1])
+    frame = frame[[*axes, *(name for name in ARM_METRICS if name in frame)]]
+    lines = [f"| {' | '.join(words(name) for name in frame)} |", "|" + "---|" * frame.shape[1]]
+    lines += [f"| {' | '.join(map(scalar, row))} |" for row in frame.itertuples(index=False, name=None)]
     return "\n".join(lines)
-
-
-def _mean(mean: float | None, deviation: float | None) -> str:
-    spread = f" ± {number(deviation, 2)}" if deviation is not None else ""
-    return f"{number(mean, 4)}{spread}"
 
 
 def claims(file: dict[str, Any]) -> str:
     """Verdicts of an evidence file, with their variants, as a Markdown table."""
     lines = ["| claim | variant | ours [95 % interval] | n | verdict |", "|---|---|---|---|---|"]
-    for claim in file["verdicts"]["claims"]:
-        for view in [claim | {"label": ""}, *claim["also"]]:
-            ours = estimate(view["estimate"], view["interval"])
-            if view["verdict"] != "not run":
-                lines.append(f"| {claim['claim']} | {view['label']} | {ours} | {view['n']} | {view['verdict']} |")
+    for claim in file["verdicts"].claims:
+        for label, judged in [("", claim), *((variant.label, variant) for variant in claim.also)]:
+            ours = estimate(judged.estimate, judged.interval)
+            if judged.verdict != "not run":
+                lines.append(f"| {claim.claim} | {label} | {ours} | {judged.n} | {judged.verdict} |")
     return "\n".join(lines)
 
 
-GENERATED: dict[str, tuple[str, Callable[[Path], str]]] = {
-    "README.md": ("headline", headline),
-    "docs/real-data-on-a-laptop.md": ("own-data", own_data),
-}
-"""document: name of its marks, what stands between them"""
+def replications(root: Path) -> str:
+    """All replications with their question and references, as a Markdown table."""
+    lines = ["| name | the question | published in |", "|---|---|---|"]
+    for rep in select(root, "all"):
+        question = " ".join(rep.question.split())
+        lines.append(f"| [`{rep.name}`](replications/{rep.name}) | {question} | {'; '.join(_cite(rep))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cite(rep: Replication) -> list[str]:
+    """`D'Angelo et al. 2024`, linked, for each reference of a replication."""
+    return [f"[{citation(reference)}]({reference.url})" for reference in rep.references]
+
+
+GENERATED: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
+    ("README.md", "headline", headline),
+    ("README.md", "replications", replications),
+    ("docs/real-data-on-a-laptop.md", "own-data", own_data),
+)
+"""document, name of its markers, and what generates the text between them"""
 
 
 def split(path: Path, name: str) -> tuple[str, str, str]:
-    """A document before, between and after its marks. Raises InputError if they are gone."""
+    """A document before, between and after its markers. Raises InputError if they are missing."""
     text = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}:", f"<!-- /{name} -->"
     if begin not in text or end not in text:
-        raise InputError(f"{path}: expected the marks {begin} ... and {end}")
+        raise InputError(f"{path}: expected the markers {begin} ... and {end}")
     first = text.index("\n", text.index(begin)) + 1
     return text[:first], text[first : text.index(end)], text[text.index(end) :]
 
 
 def write(root: Path) -> None:
-    """Replace what is generated in all documents, and the figure. Raises InputError if a document lost its marks."""
-    for document, (name, generate) in GENERATED.items():
+    """Write the generated parts of all documents, and the figure. Raises InputError if a document lost its markers."""
+    for document, name, generate in GENERATED:
         before, _, after = split(root / document, name)
         with atomic_path(root / document) as temporary:
             temporary.write_text(before + generate(root) + after, encoding="utf-8")
-    chart = claims_forest([claim for _, claim in headline_claims(root)])
+    chart = claims_forest(decided(root))
     if chart is not None:
-        with atomic_path(root / FIGURE) as temporary, matplotlib.rc_context({"savefig.facecolor": "white"}):
-            chart.figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        with atomic_path(root / FIGURE) as temporary:
+            temporary.write_bytes(png(chart.figure))
 
 
 if __name__ == "__main__":

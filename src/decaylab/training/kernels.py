@@ -1,9 +1,9 @@
-"""A pass forward and backward with less around its kernels, and the same numbers.
+"""Runs a forward and backward pass with less overhead, and with the same numbers.
 
-A small network's step is hundreds of kernels that take less time to run than to launch. Each run's pass is the same
-ones every time, so it is recorded and repeated: on a GPU as a CUDA graph, which launches all of them at once, on a CPU
-as a list of torch's operations without modules and autograd. Compilation joins what stands between the products of
-matrices, and pays where a step is large.
+The step of a small network is hundreds of kernels that take less time to run than to launch. They are the same ones
+in every step, so a pass is recorded once and then replayed: on a GPU as a CUDA graph, which launches all kernels at
+once; on a CPU as a list of torch operations, without modules and autograd. On a GPU, torch.compile also fuses what lies
+between the matmuls; that pays off where steps are large.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from decaylab.training.learner import Batch, Learner, Stack
 
 LAUNCH_BOUND = 2.7e11
-"""FLOP of a step below which an H200 waits for its host (by arithmetic, for four layers): fusing then gains little"""
+"""FLOPs of a step below which an H200 waits for kernel launches (estimated, four layers); fusing then gains little"""
 _WARM_UP = 3
-"""passes before one is recorded: libraries choose their algorithms, the compiler compiles"""
+"""passes before one is recorded, in which libraries choose their algorithms and the compiler compiles"""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 _compiled: dict[Any, Callable[..., Tensor]] = {}
 
 
 def compiled(learner: Learner | Stack, key: Any, cache: Path) -> Loss:
-    """The loss of a learner or a stack, compiled; what has the same key shares the work.
+    """The loss of a learner or a stack, compiled once per key.
 
     Args:
-        key: equal where networks, batches and precision are.
+        key: equal for equal networks, batch shapes and precisions.
         cache: folder that keeps compiled code for later processes.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.resolve()))
     if key not in _compiled:
-        # weights and buffers are arguments, so that the next run needs no compilation
+        # weights and buffers are arguments, so that the next run can use it
         _compiled[key] = torch.compile(learner.functional_loss(), dynamic=False)
     return functools.partial(_compiled[key], learner.parameters, learner.buffers)
 
 
 def repeated(learner: Learner | Stack, batch: Batch, loss: Loss | None = None) -> Callable[[Batch], Tensor]:
-    """`learner.backward`, recorded for batches like this one: batch -> loss, with the gradients put in place.
+    """`learner.backward` for batches of this shape, recorded: batch -> loss, with the gradients put in place.
 
     Args:
-        loss: a compiled one, in place of the learner's own; on a CPU it is left as it is.
+        loss: a compiled loss in place of the learner's own; on a CPU it is not recorded.
     """
     backward = functools.partial(learner.backward, loss=loss)
     if batch[0].device.type == "cuda":
@@ -59,15 +59,15 @@ def repeated(learner: Learner | Stack, batch: Batch, loss: Loss | None = None) -
 
 
 class CUDAGraph:
-    """A backward pass as one CUDA graph, launched anew for each batch.
+    """A forward and backward pass as one CUDA graph, launched for each batch.
 
-    The pass reads weights and writes gradients where they lie, so optimizer and decay go on as without it. Where the
-    pass cannot be recorded, it runs as it is, and a line on stderr says so.
+    The graph reads weights and writes gradients in place, so optimizer and decay work as without it. If the pass
+    cannot be captured, it runs as usual, and a line on stderr says so.
 
     Args:
         backward: batch -> loss; puts gradients in place.
-        batch: of the shape of all that follow.
-        buffers: what a pass changes besides gradients; put back after the passes that only warm up.
+        batch: of the shape of all later ones.
+        buffers: what a pass changes besides gradients; restored after warm-up.
     """
 
     def __init__(self, backward: Callable[[Batch], Tensor], batch: Batch, buffers: list[Tensor]) -> None:
@@ -87,7 +87,7 @@ class CUDAGraph:
         except RuntimeError as error:
             self._graph = None
             first = str(error).strip().splitlines()[0]
-            print(f"decaylab: no CUDA graph, kernels are launched one by one ({first})", file=sys.stderr)
+            print(f"decaylab: no CUDA graph, so kernels are launched one by one ({first})", file=sys.stderr)
         for buffer, value in zip(buffers, saved, strict=True):
             buffer.copy_(value)
         torch.cuda.set_rng_state(generator)
@@ -103,18 +103,22 @@ class CUDAGraph:
 
 
 class Traced:
-    """A backward pass as the list of operations that torch makes of it, called one after another.
+    """A forward and backward pass as a list of torch operations, replayed for each batch.
 
-    The first two batches are trained as ever while their operations are written down; that costs about 20 ms each and
-    leaves no other trace. If both lists are the same, it is repeated on each batch, without modules, autograd and its
-    saved tensors, in the same order and so with the same bits: a fifth of a small network's step is saved, and a
-    thirtieth of a large one's. Dropout draws anew. A pass that cannot be repeated runs as it is, and a line on stderr
-    says so.
+    The first two batches train as usual while their operations are recorded, at about 20 ms each. If both lists are
+    equal, the list is replayed for all later batches: the same operations in the same order, hence the same bits,
+    without modules, autograd and its bookkeeping. This saves a fifth of the step of a small network and a thirtieth of
+    a large one. Dropout draws new numbers in each replay. If a pass cannot be replayed, it runs as usual, and a line on
+    stderr says so.
 
     Args:
         backward: batch -> loss; puts gradients in place.
-        tensors: all that the pass reads and writes besides its batch; they stay where they are.
+        tensors: all that the pass reads and writes besides its batch; they stay at their addresses.
     """
+
+    # torch.fx.experimental.proxy_tensor.make_fx records the same list: all bits were equal in all 13 cases of
+    # tests/training/test_kernels.py, and so was the time of a step. But it takes 0.2 to 2 s a pass where this takes
+    # 0.02 to 0.09 s (ResNet to GPT, one core), 3 s more at first for sympy, and many a run takes 2 s as a whole.
 
     def __init__(self, backward: Callable[[Batch], Tensor], tensors: Iterable[Tensor]) -> None:
         self._backward = backward
@@ -124,12 +128,12 @@ class Traced:
     def _begin(self, shapes: list[torch.Size]) -> None:
         self._shapes = shapes
         self._written = ""
-        """the list of the batch before"""
+        """the list of the previous batch"""
         self._repeat: Callable[..., Tensor] | None = None
         self._given_up = False
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The loss of a batch, to be read, not differentiated."""
+        """The loss of a batch, without a graph to differentiate."""
         shapes = [tensor.shape for tensor in batch]
         if shapes != self._shapes:
             self._begin(shapes)
@@ -146,8 +150,8 @@ class Traced:
         written = str(graph)
         differs = self._written and written != self._written
         if recorder.obstacle or differs:
-            reason = recorder.obstacle or "two batches took different ones"
-            print(f"decaylab: no list of operations, autograd runs each step ({reason})", file=sys.stderr)
+            reason = recorder.obstacle or "two batches took different operations"
+            print(f"decaylab: operations are not replayed, autograd runs each step ({reason})", file=sys.stderr)
             self._given_up = True
         elif self._written:
             self._repeat = fx.GraphModule(torch.nn.Module(), graph).forward
@@ -156,16 +160,16 @@ class Traced:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down every operation that reaches torch's kernels while it is entered.
+    """Records every operation that reaches torch's kernels while it is active.
 
-    A tensor that is neither given nor a result of an operation would be a constant of the first batch, and so would a
-    number that is read out of one; there it gives up, and `obstacle` says why.
+    A tensor that is neither given nor the result of an operation would become a constant of the first batch, and so
+    would a number read from a tensor. It then gives up, and `obstacle` says why.
     """
 
     ALIASES = frozenset({torch.ops.aten.detach.default, torch.ops.aten.alias.default})
-    """of no use without autograd"""
+    """no-ops without autograd"""
     LIMIT = 20_000
-    """operations; with hundreds of micro-batches a function of them takes minutes to compile, and saves nothing"""
+    """most operations; with hundreds of micro-batches, Python takes minutes to compile the list, which saves nothing"""
 
     def __init__(self, given: Iterable[Tensor]) -> None:
         super().__init__()
@@ -178,7 +182,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         try:
-            # before the call, since a result in place takes its argument's name
+            # before the call, since an in-place result takes the name of its argument
             written = fx.node.map_aggregate((args, kwargs), self._node)
         except KeyError:
             self.obstacle = self.obstacle or f"{func} reads a tensor from elsewhere"
@@ -188,7 +192,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def graph(self, result: Tensor) -> fx.Graph:
-        """What takes tensors like the given ones to this result; of no use if there was an obstacle."""
+        """The graph from tensors like the given ones to this result; incomplete if there was an obstacle."""
         if not self.obstacle:
             self._graph.output(self._nodes[result])
         return self._graph

@@ -23,11 +23,9 @@ from decaylab.optim.decay import WeightDecay
 from decaylab.optim.flat import FlatParameters
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
 from decaylab.optim.schedules import learning_rate_at
-from decaylab.probes.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.spec import RunSpec
-from decaylab.training.startup import keep_memory, postpone_compiler
-
-postpone_compiler()
+from decaylab.training.norms import effective_learning_rate, gradient_norms, vector_norm, weight_norms
+from decaylab.training.startup import keep_memory
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,12 +37,13 @@ FunctionalLoss = Callable[[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean loss in nats, in float32 or more whatever the logits are: [..., classes] and int64 [...] -> 0-d."""
-    wide = logits.to(_at_least_float32(logits.dtype))
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.cross_entropy(wide.flatten(0, -2), targets.flatten())
 
 
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+def _images_like_weights(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # asks this network, since its average is a copy with float32 weights
+    return tuple(tensor.to(model.head.weight.dtype) for tensor in inputs)
 
 
 class Learner:
@@ -69,6 +68,8 @@ class Learner:
             model.to(memory_format=torch.channels_last)
         if spec.precision == "bfloat16_weights":
             model.to(torch.bfloat16)
+            if image_size:
+                model.register_forward_pre_hook(_images_like_weights)
         self.model = model
         self.flat = FlatParameters(model, parameter_groups(model))
         self.optimizer = build_optimizer(spec, self.flat.groups)
@@ -156,12 +157,12 @@ class Learner:
 
         measured: dict[str, Any] = gradient_norms(self.grouped) if logged else {}
         if spec.gradient_clip is not None or logged or spec.precision == "float16":
-            # the arithmetic of torch.nn.utils.clip_grad_norm_, which takes a tenth of a small network's step
-            norm = torch.linalg.vector_norm(self.flat.gradient, dtype=_at_least_float32(self.flat.gradient.dtype))
+            norm = vector_norm(self.flat.gradient)
             if logged:
                 # the one that clips; summed by groups it may differ in its last bit
                 measured["gradient_norm"] = norm
             if spec.gradient_clip is not None:
+                # the rule of torch.nn.utils.clip_grad_norm_, which takes a tenth of a small network's step
                 self.flat.gradient.mul_((spec.gradient_clip / (norm + 1e-6)).clamp_(max=1))
 
         # a float16 gradient that overflowed is not applied, and then neither is decay

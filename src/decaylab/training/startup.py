@@ -1,7 +1,7 @@
-"""What a training process does first: leave out torch's compiler until something is compiled, and keep its memory.
+"""Settings of a training process: import torch's compiler late, and let the allocator keep memory.
 
-Building an optimizer imports torch._dynamo, only to tell the compiler to leave the optimizer alone. That takes four
-seconds on a laptop, longer than many a run. Until something else is asked of that module, a stand-in answers.
+Building an optimizer imports torch._dynamo, only to tell the compiler to leave the optimizer alone. On a laptop that
+takes four seconds, longer than many a run. So a stand-in answers until the compiler is really wanted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAME = "torch._dynamo"
 
 
 class _Postponed(ModuleType):
-    """Leaves functions as they are; any other question loads the real module, which then takes its place."""
+    """Leaves functions as they are. Any other question imports the real module, which then takes its place."""
 
     @staticmethod
     def disable(function: Any = None, *_: Any, **__: Any) -> Any:
@@ -34,7 +34,10 @@ class _Postponed(ModuleType):
 
 
 def postpone_compiler() -> None:
-    """Put the stand-in in place, unless torch._dynamo is there already."""
+    """Put the stand-in in place, unless torch._dynamo is imported already.
+
+    It replaces a module of torch, so only commands that train call it, and nothing calls it on import.
+    """
     import torch
 
     if NAME not in sys.modules:
@@ -45,14 +48,14 @@ def postpone_compiler() -> None:
 def keep_memory() -> bool:
     """Let glibc keep freed memory for the next step; False where there is no glibc.
 
-    By default it returns a step's activations to the kernel and asks for them anew, and the kernel clears each page: a
-    quarter of a step of a ResNet-8 on 32x32 images.
+    By default it returns the activations of a step to the kernel and asks for them again in the next step, and the
+    kernel clears each page: a quarter of the step of a ResNet-8 on 32x32 images.
     """
     mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # of malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    # 32 MiB is the most that glibc takes from its heap instead of the kernel
+    # 32 MiB is the largest threshold that glibc accepts
     wanted = {mmap_threshold: 1 << 25, trim_threshold: 1 << 30, top_pad: 1 << 26}
     return all(mallopt(name, value) == 1 for name, value in wanted.items())

@@ -12,8 +12,8 @@ from typing import Any
 from decaylab.data import prepared_key
 from decaylab.files import sha256_json
 from decaylab.fingerprint import fingerprint
+from decaylab.operations import run_flops
 from decaylab.replication import PlannedRun
-from decaylab.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class TrainingJob:
 
     @property
     def cost(self) -> float:
-        """Multiplications of all runs, accurate enough to start the longest job first."""
-        return sum(cost(run.spec) for run in self.runs)
+        """FLOPs of all runs, to start the longest job first."""
+        return sum(run_flops(run.spec) for run in self.runs)
 
 
 def partition(runs: Iterable[PlannedRun], runs_per_process: int) -> list[TrainingJob]:
@@ -91,26 +91,6 @@ def _split(members: list[tuple[str, PlannedRun]], limit: int, bit: int) -> list[
 
 def _bits(text: str) -> str:
     return f"{int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]):064b}"
-
-
-def cost(spec: RunSpec) -> float:
-    """Multiplications of a training's forward passes, within a few tens of per cent."""
-    model, data = spec.model, spec.data
-    if model.kind == "gpt":
-        # 12 width^2 weights in a block; the embedding is a lookup, the head a matmul
-        example = model.context_length * (
-            model.layers * model.width * (12 * model.width + model.context_length)
-            + model.width * (model.vocabulary or 50257)
-        )
-        return spec.steps * spec.batch_size * example
-    side, width = data.image_size, model.width
-    if model.kind == "mlp":
-        example = 3 * side**2 * width + (model.depth - 1) * width**2
-    else:
-        # each stage halves the side and doubles the width, so all 3x3 convolutions cost the same
-        layers = sum(model.stages) if model.kind == "vgg" else 2 * sum(model.blocks)
-        example = 9 * width**2 * side**2 * layers
-    return spec.steps * spec.batch_size * example
 
 
 def priorities(jobs: list[TrainingJob]) -> dict[str, int]:

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from decaylab.analysis.filed import filed_names
-from decaylab.analysis.registry import register_claims
+from decaylab.analysis.archive import filed_names
+from decaylab.analysis.preregistration import register_claims
 from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_file, sha256_json
@@ -132,7 +132,7 @@ class Plan:
     def register(self) -> None:
         """Record the text of every claim before its first run. Ends snakemake if that is impossible."""
         try:
-            register_claims(self.replications.values(), self.layout, self.workspace.root)
+            register_claims(self.replications.values(), self.workspace)
         except InputError as error:
             stop(str(error))
 

@@ -1,14 +1,16 @@
-"""What a run will cost, against formulas written out."""
+"""What a run will cost."""
 
 import json
 
 import pytest
 import torch
 
-from decaylab.files import Layout
+from decaylab.data import prepared_key
+from decaylab.files import Layout, write_json
+from decaylab.operations import operations_of, run_flops
 from decaylab.training.cost import pricing
 from decaylab.training.cost.calibration import time_steps
-from decaylab.training.cost.counting import shape_of
+from decaylab.training.cost.counting import UPDATE_KERNELS, footprint_of
 from decaylab.training.cost.gpus import GPUS
 from decaylab.training.cost.pricing import Pricer
 from decaylab.training.kernels import LAUNCH_BOUND
@@ -21,60 +23,63 @@ GPT2 = {
 }
 
 
-def test_flops_of_gpt2_small_are_those_of_its_products():
-    """Per token: 2 FLOP for each weight of a product, and attention over the context; three times that to train."""
-    run = spec(TEXT, **GPT2)
-    shape = shape_of(run)
-    assert shape.parameters == 50304 * 768 + 1024 * 768 + 12 * (12 * 768**2 + 2 * 768) + 768
-    block = 2 * 12 * 768**2 + 2 * 2 * 1024 * 768
-    token = 12 * block + 2 * 768 * 50304
-    assert shape.example_flops == pytest.approx(1024 * token, rel=0.01)
-    # the backward pass of fused attention multiplies once more
-    assert 3 * 8 * shape.example_flops <= shape.step_flops < 3.2 * 8 * shape.example_flops
-
-
-def test_flops_of_a_network_of_convolutions():
-    run = spec(IMAGES, model={"blocks": [1], "width": 4})
-    pixels = 8 * 8
-    products = 3 * 9 * 4 + 2 * 4 * 9 * 4
-    assert shape_of(run).example_flops == 2 * (pixels * products + 4 * 10)
-
-
-def test_counting_is_kept_and_follows_what_it_depends_on(tmp_path, monkeypatch):
+def test_a_footprint_is_kept_and_follows_what_it_depends_on(tmp_path, monkeypatch):
     pricer = Pricer(Layout(tmp_path), "cpu")
     runs = spec(TEXT), spec(TEXT, seed=3, optimizer={"learning_rate": 1e-5}), spec(TEXT, model={"width": 32})
-    shapes = [pricer.shape(run) for run in runs]
-    assert shapes[0] == shapes[1] != shapes[2]
+    footprints = [pricer.footprint(run) for run in runs]
+    assert footprints[0] == footprints[1] != footprints[2]
     counted = []
-    monkeypatch.setattr(pricing, "shape_of", lambda run: counted.append(run))
+    monkeypatch.setattr(pricing, "footprint_of", lambda run, classes: counted.append(run))
     again = Pricer(Layout(tmp_path), "cpu")
-    assert [again.shape(run) for run in runs] == shapes
+    assert [again.footprint(run) for run in runs] == footprints
     assert counted == []
     monkeypatch.setattr(pricing, "package_digest", lambda *_: "edited")
     with pytest.raises(TypeError):
-        again.shape(runs[0])
+        again.footprint(runs[0])
     assert counted == [runs[0]]
 
 
+def test_micro_batches_keep_less_and_launch_more():
+    whole, parts = (footprint_of(spec(TEXT, micro_batch_size=size), 256) for size in (None, 2))
+    assert parts.activation_bytes == whole.activation_bytes / 2
+    assert parts.kernels - UPDATE_KERNELS == 2 * (whole.kernels - UPDATE_KERNELS)
+
+
 def test_seconds_are_steps_times_what_a_step_took(tmp_path, monkeypatch):
-    monkeypatch.setattr(pricing, "time_steps", lambda run, device, threads: (0.01, 0.001))
+    monkeypatch.setattr(pricing, "time_steps", lambda *_: (0.01, 0.001))
     pricer = Pricer(Layout(tmp_path), "cpu")
     run = spec(TEXT, steps=1000, evaluation={"every": 500, "train_examples": 10, "examples": 20})
     price = pricer.price(run)
     assert price.predicted_seconds == pytest.approx(pricing.FIXED_SECONDS + 1000 * 0.01 + 3 * 30 * 0.001)
-    assert price.flops == pytest.approx(1000 * shape_of(run).step_flops + 3 * 30 * shape_of(run).example_flops)
+    assert price.flops == run_flops(run)
     kept = json.loads((tmp_path / "calibration.json").read_text())
     assert {"step": 0.01, "example": 0.001} in kept.values()
 
 
+def test_images_of_the_user_are_priced_with_their_own_classes(tmp_path, monkeypatch):
+    """As soon as they are prepared; until then with ten."""
+    monkeypatch.setattr(pricing, "time_steps", lambda *_: (0.01, 0.001))
+    data = {"kind": "images", "source": "tiny-imagenet-200.zip", "sha256": "0" * 64, "image_size": 8}
+    run = spec(IMAGES | {"data": data})
+    layout = Layout(tmp_path)
+    before = Pricer(layout, "cpu").price(run)
+    assert before.parameters == operations_of(run, 10).parameters
+    meta = layout.prepared(prepared_key(run.data)) / "meta.json"
+    write_json(meta, {"classes": [str(number) for number in range(200)]})
+    after = Pricer(layout, "cpu").price(run)
+    assert after.parameters == operations_of(run, 200).parameters
+    assert after.flops == run_flops(run, 200) > before.flops
+    assert Pricer(layout, "cpu").outputs(spec(IMAGES | {"data": data | {"source": "cifar100"}})) == 100
+
+
 @pytest.mark.parametrize("base", [IMAGES, TEXT], ids=["images", "text"])
 def test_steps_are_timed_by_the_code_that_trains(base):
-    step, example = time_steps(spec(base), torch.device("cpu"), 1)
+    step, example = time_steps(spec(base), 256, torch.device("cpu"), 1)
     assert step > 0
     assert example > 0
 
 
-def test_convolutions_are_priced_below_the_peak_that_products_reach(tmp_path, monkeypatch):
+def test_convolutions_are_priced_below_the_peak_of_matmuls(tmp_path, monkeypatch):
     monkeypatch.setattr(pricing, "time_steps", lambda *_: (0.0, 0.0))
     h200 = GPUS[0]
     run = spec(IMAGES, model={"blocks": [2, 2, 2, 2], "width": 64}, batch_size=64, precision="bfloat16", steps=1000)
@@ -92,4 +97,4 @@ def test_how_many_fill_a_gpu(tmp_path, monkeypatch):
     assert pricer.together(spec(TEXT, **GPT2)) == 1
     middle = spec(TEXT, model={"width": 256, "heads": 4, "context_length": 256}, batch_size=32)
     assert 1 < pricer.together(middle) < pricing.MOST_TOGETHER
-    assert pricer.together(middle) == round(LAUNCH_BOUND / shape_of(middle).step_flops)
+    assert pricer.together(middle) == round(LAUNCH_BOUND / (operations_of(middle).step * middle.batch_size))

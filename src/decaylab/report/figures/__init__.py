@@ -1,8 +1,8 @@
 """One function for each kind of figure that a reader of the papers recognises.
 
-All take tidy frames (as `runs.Report` gives them), draw every seed faintly and the mean with a 95 % Student
-interval over seeds, and return a `Chart` (the matplotlib figure and its data), or None where the frame has
-nothing to draw; `Report.show` puts either on a page. Nothing is random: no bootstrap, no jitter.
+All take tidy frames, as `Report` gives them, and return a `Chart` (the figure and its data), or None where the frame
+has nothing to draw; `Report.show` puts either on a page. Arms are shown as their seeds: mean and range, or dots.
+Differences are seed-paired and have 95 % Student intervals. Nothing is random: no bootstrap, no jitter.
 """
 
 from decaylab.report.figures.chart import Chart
@@ -11,14 +11,13 @@ from decaylab.report.figures.curves import (
     MOST_POINTS,
     difference_curves,
     loss_vs_snapshot,
-    lost_updates_curves,
-    norm_curves,
     training_curves,
 )
 from decaylab.report.figures.finals import differences, final_values, paired_differences, seed_noise
 from decaylab.report.figures.forest import claims_forest
 from decaylab.report.figures.heatmap import grid_heatmap
-from decaylab.report.figures.style import interval, label, levels
+from decaylab.report.figures.labels import label, levels
+from decaylab.report.figures.style import interval
 from decaylab.report.figures.svg import describe, png, svg
 
 __all__ = [
@@ -35,8 +34,6 @@ __all__ = [
     "label",
     "levels",
     "loss_vs_snapshot",
-    "lost_updates_curves",
-    "norm_curves",
     "paired_differences",
     "png",
     "seed_noise",

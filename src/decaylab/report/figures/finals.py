@@ -6,31 +6,43 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from decaylab.report.colours import LIGHT, palette
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.style import (
-    band_patch,
+from decaylab.report.figures.labels import (
     count_seeds,
-    interval,
+    difference_label,
+    effect_text,
+    is_share,
     label,
-    legend,
     level_text,
     levels,
+    lower_is_better,
+    points,
+    tick,
+    value_axis,
+    wrap,
+)
+from decaylab.report.figures.style import (
+    DROP,
+    legend,
     line,
+    negligible,
     panel_title,
     panels,
     select_columns,
+    student,
     theme,
-    tick,
     usable,
     zero_line,
 )
+
+EMSPACE = 5 * "\u2003"
 
 
 def final_values(
@@ -42,68 +54,61 @@ def final_values(
     panel: str | None = None,
     chance: float | None = None,
 ) -> Chart | None:
-    """One dot a seed, and mean with interval, for each arm.
+    """Every seed as a dot and the mean as a bar, for each arm.
 
-    `frame` has one row a run. With `hue`, arms of one x stand side by side; without, x decides the colour.
+    No interval is drawn: arms are compared by `paired_differences`, where the variation between seeds cancels.
+
+    Args:
+        frame: one row a run.
+        hue: arms of one x stand side by side, in these colours; without it, x decides the colour.
+        chance: chance level of `y`, drawn as a line.
     """
     frame = usable(frame, y, x, *(name for name in (hue, panel) if name))
     if frame is None:
         return None
+    import seaborn as sns
+
     keys = levels(frame, panel) if panel else [None]
-    xs, hues = levels(frame, x), levels(frame, hue) if hue else [None]
-    tints = palette(hues, hue) if hue else palette(xs, x)
-    figure, grid = panels(len(keys))
-    width = 0.7 / len(hues)
+    by = hue or x
+    tints = palette(levels(frame, by), by)
     with matplotlib.rc_context(theme()):
+        figure, grid = panels(len(keys), 5.6 if len(keys) == 1 else 3.6)
         for axes, key in zip(grid, keys, strict=True):
             part = frame if key is None else frame[frame[panel] == key]
-            for place, level in enumerate(xs):
-                for rank, kind in enumerate(hues):
-                    arm = part[(part[x] == level) & ((part[hue] == kind) if hue else True)].sort_values("seed")
-                    if arm.empty:
-                        continue
-                    colour = tints[kind if hue else level]
-                    centre = place + (rank - (len(hues) - 1) / 2) * width
-                    dots(axes, arm[y].to_numpy(), centre, width, colour)
+            xs, hues = levels(part, x), levels(part, by)
+            arms = {"x": x, "y": y, "hue": by, "order": xs, "hue_order": hues, "palette": tints, "legend": False}
+            arms |= {"dodge": 0.5 if hue and len(hues) > 1 else False, "ax": axes}
+            sns.stripplot(part, jitter=False, size=4.5, alpha=0.55, **arms | {"dodge": bool(hue)})
+            sns.pointplot(part, errorbar=None, linestyle="none", marker="_", markersize=17, **_dodged(arms, len(hues)))
             axes.set_xticks(range(len(xs)), [tick(level) for level in xs])
-            axes.set_xlim(-0.6, len(xs) - 0.4)
             axes.grid(axis="x", visible=False)
             axes.set_xlabel(label(x))
             axes.set_ylabel(label(y))
+            value_axis(axes, y)
             if chance is not None:
-                axes.axhline(chance, color=LIGHT["muted"], linewidth=1, linestyle=(0, (1, 1.5)))
+                axes.axhline(chance, **DROP)
             if key is not None:
                 panel_title(axes, panel, key)
-    if hue:
-        handles = [
-            line(
-                f"{level_text(hue, kind)} ({count_seeds(frame[frame[hue] == kind], [x, panel])})",
-                tints[kind],
-                marker="o",
-            )
-            for kind in hues
-        ]
-    else:
-        handles = [line(f"mean and 95 % interval ({count_seeds(frame, [x, panel])})", LIGHT["muted"], marker="o")]
+    handles = [
+        line(f"{level_text(by, level, frame)} ({count_seeds(frame[frame[by] == level], [x, panel])})", tints[level],
+             marker="o", linestyle="none")
+        for level in (levels(frame, by) if hue else [])
+    ]  # fmt: skip
+    mean = "mean over seeds" if hue else f"mean over seeds ({count_seeds(frame, [x, panel])})"
+    handles.append(line(mean, LIGHT["muted"], marker="_", markersize=14, markeredgewidth=2, linestyle="none"))
     if chance is not None:
-        handles.append(line("a guess", LIGHT["muted"], linestyle=(0, (1, 1.5)), linewidth=1))
+        handles.append(Line2D([], [], label="chance level", **DROP))
     legend(figure, handles)
     return Chart("final-values", figure, select_columns(frame, panel, x, hue, y, "diverged"))
 
 
-def dots(axes: Axes, values: np.ndarray, centre: float, width: float, colour: str) -> None:
-    """Seeds in a fixed fan left of the mean, the mean with its interval right of them."""
-    fan = np.linspace(-0.22, -0.02, len(values)) * width if len(values) > 1 else np.array([-0.1 * width])
-    axes.plot(centre + fan, values, "o", color=colour, alpha=0.55, markersize=3.6, markeredgewidth=0)
-    mean, low, high = interval(values)
-    axes.errorbar(
-        [centre + 0.14 * width], [mean], [[mean - low], [high - mean]], color=colour, fmt="o", markersize=5.5,
-        elinewidth=1.8, capsize=0,
-    )  # fmt: skip
+def _dodged(arms: dict[str, Any], count: int) -> dict[str, Any]:
+    """The arguments of `stripplot` for `pointplot`, whose dodge is a width: that of the first's `dodge=True`."""
+    return arms | {"dodge": 0.8 - 0.8 / count if arms["dodge"] else False}
 
 
 def differences(frame: pd.DataFrame, y: str, *, arm: str, reference: Any, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Rows of all other arms with `difference`: `y` minus that of the reference arm of the same seed and `by`."""
+    """Rows of all other arms with `difference`: `y` minus that of the reference arm with the same seed and `by`."""
     keys = [*by, "seed"]
     frame = frame.dropna(subset=[y, arm]).drop_duplicates([*keys, arm])
     base = frame[frame[arm] == reference].set_index(keys)[[y, "run_id"]].add_prefix("reference_")
@@ -121,38 +126,72 @@ def paired_differences(
     smallest_effect: float | None = None,
     panel: str | None = None,
 ) -> Chart | None:
-    """Each arm minus the reference arm, seed by seed, with zero line and the band of too small differences."""
+    """Each arm minus the reference arm, seed by seed: dots, mean and 95 % Student interval, with the zero line.
+
+    With a single arm the values of `panel` are the rows of one plot; else they have a plot each.
+
+    Args:
+        frame: one row a run.
+        smallest_effect: half-width of the band of negligible differences.
+    """
     frame = usable(frame, y, arm, *([panel] if panel else []))
     if frame is None:
         return None
     paired = differences(frame, y, arm=arm, reference=reference, by=[panel] if panel else [])
     if paired.empty:
         return None
-    keys = levels(paired, panel) if panel else [None]
     arms = levels(paired, arm)
-    tints = palette(levels(frame, arm) if "decay" in arm else arms, arm)
-    figure, grid = panels(len(keys))
+    rows, split = (panel, None) if panel and len(arms) == 1 else (arm, panel)
+    keys = levels(paired, split) if split else [None]
+    names = levels(paired, rows)
     with matplotlib.rc_context(theme()):
+        height = 0.42 * len(names) + 1.2
+        figure, grid = panels(len(keys), 6.6 if len(keys) == 1 else 3.7, height, sharex=True)
         for axes, key in zip(grid, keys, strict=True):
-            part = paired if key is None else paired[paired[panel] == key]
-            zero_line(axes, smallest_effect)
-            for place, level in enumerate(arms):
-                values = part[part[arm] == level].sort_values("seed")["difference"].to_numpy()
-                if len(values):
-                    dots(axes, values, place, 0.7, tints[level])
-            axes.set_xticks(range(len(arms)), [tick(level) for level in arms])
-            axes.set_xlim(-0.6, len(arms) - 0.4)
-            axes.grid(axis="x", visible=False)
-            axes.set_xlabel(label(arm))
-            axes.set_ylabel(f"{label(y)}\nminus {level_text(arm, reference)}")
+            part = paired if key is None else paired[paired[split] == key]
+            zero_line(axes, smallest_effect, "x")
+            _rows(axes, part, rows, names, paired)
+            axes.set_ylabel("")
+            _difference_axis(axes, y, f"minus {level_text(arm, reference, frame)}")
             if key is not None:
-                panel_title(axes, panel, key)
-    handles = [line(f"mean and 95 % interval ({count_seeds(paired, [arm, panel])})", LIGHT["muted"], marker="o")]
-    if smallest_effect:
-        handles.append(band_patch(smallest_effect))
+                panel_title(axes, split, key)
+    handles = [
+        line("seed", LIGHT["decay4"], marker="o", markersize=4, linestyle="none", alpha=0.55),
+        line(f"mean and 95 % interval ({count_seeds(paired, [arm, panel])})", LIGHT["decay5"], marker="o"),
+    ]
+    handles += [negligible(effect_text(y, smallest_effect))] if smallest_effect else []
     legend(figure, handles)
     data = select_columns(paired, panel, arm, y, "reference", "difference")
     return Chart("paired-differences", figure, data)
+
+
+def _rows(axes: Axes, frame: pd.DataFrame, row: str, names: Sequence[Any], all_rows: pd.DataFrame) -> None:
+    """One row for each value of `row`: seeds as dots above, mean and interval."""
+    import seaborn as sns
+
+    place = {"x": "difference", "y": row, "order": names, "orient": "h", "ax": axes}
+    sns.stripplot(frame, jitter=False, size=4.5, alpha=0.5, color=LIGHT["decay4"], **place)
+    sns.pointplot(
+        frame, errorbar=student, linestyle="none", color=LIGHT["decay5"], markersize=5.5, err_kws={"linewidth": 1.6},
+        **place,
+    )  # fmt: skip
+    for dots in axes.collections:  # above the interval, which would hide them
+        offsets = dots.get_offsets()
+        if len(offsets):
+            dots.set_offsets([(x, y - 0.2) for x, y in offsets])
+    axes.set_yticks(range(len(names)), [wrap(level_text(row, name, all_rows), 26) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _difference_axis(axes: Axes, y: str, minus: str) -> None:
+    """Label of a horizontal axis of differences, with the side that is better."""
+    if is_share(y):
+        axes.xaxis.set_major_formatter(points)
+    better = f"\n\u2190 better{EMSPACE}worse \u2192" if lower_is_better(y) else ""
+    axes.set_xlabel(f"{wrap(difference_label(y, minus), 44)}{better}")
 
 
 def seed_noise(
@@ -163,49 +202,41 @@ def seed_noise(
     kind: str = "kind",
     value: str = "test_loss",
 ) -> Chart | None:
-    """What an intervention gains beside what chance gives, on one axis.
+    """What an intervention gains, above what chance gives, on one axis.
 
     Args:
-        gains: columns `arm`, seed, difference (loss of the arm minus the baseline, seed by seed).
+        gains: columns `arm`, seed, difference (loss of the arm minus that of the baseline, seed by seed).
         noise: columns `kind` (what was varied: all seeds, initialisation, data order), seed and `value`, all of
-            one baseline; each kind is drawn as deviations from its mean, with a band of one standard deviation.
+            one baseline. Each kind is drawn as deviations from its mean. The band is one standard deviation of the
+            kind with the largest.
     """
     gains, noise = usable(gains, arm, "difference"), usable(noise, kind, value)
     if gains is None or noise is None:
         return None
+    import seaborn as sns
+
     kinds, arms = levels(noise, kind), levels(gains, arm)
-    ratio = [max(1, len(kinds)), max(1, len(arms))]
+    noise = noise.assign(difference=noise[value] - noise.groupby(kind)[value].transform("mean"))
+    widest = noise.groupby(kind)[value].std().max()
     with matplotlib.rc_context(theme()):
-        figure = Figure(figsize=(1.6 + 1.15 * sum(ratio), 4.0), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=ratio)
-        widest = 0.0
-        for place, name in enumerate(kinds):
-            values = noise[noise[kind] == name][value].to_numpy()
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            widest = max(widest, deviation)
-            left.add_patch(
-                Rectangle((place - 0.35, -deviation), 0.7, 2 * deviation, color=LIGHT["line"], alpha=0.9, linewidth=0)
-            )
-            left.plot(place + np.linspace(-0.15, 0.15, len(values)), values - values.mean(), "o", color=LIGHT["none"],
-                      markersize=4)  # fmt: skip
-        right.axhspan(-widest, widest, color=LIGHT["line"], alpha=0.7, linewidth=0)
-        tints = palette(arms, "arm")
-        for place, name in enumerate(arms):
-            dots(right, gains[gains[arm] == name]["difference"].to_numpy(), place, 0.7, tints[name])
-        for axes, names, title in ((left, kinds, "same settings"), (right, arms, "changed settings")):
-            axes.axhline(0, color=LIGHT["muted"], linewidth=1)
-            axes.set_xticks(range(len(names)), [tick(name) for name in names])
-            axes.set_xlim(-0.6, len(names) - 0.4)
-            axes.grid(axis="x", visible=False)
-            axes.set_title(title)
-        left.set_xlabel("what was varied")
-        right.set_xlabel("what was changed")
-        left.set_ylabel(f"{label(value)}\nminus the mean (left), the baseline (right)")
+        figure = Figure(figsize=(7.2, 0.42 * (len(kinds) + len(arms)) + 2.4), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[len(kinds), len(arms)])
+        for axes in (top, bottom):
+            zero_line(axes, widest, "x")
+        sns.stripplot(
+            noise, x="difference", y=kind, order=kinds, orient="h", jitter=False, size=4.5, color=LIGHT["none"], ax=top
+        )
+        top.set_yticks(range(len(kinds)), [tick(name, 20) for name in kinds])
+        top.grid(axis="y", visible=False)
+        top.set(xlabel="", ylabel="", title="Same settings, other seeds: what was varied")
+        _rows(bottom, gains, arm, arms, gains)
+        bottom.set(ylabel="", title="Other settings, same seeds: which arm")
+        _difference_axis(bottom, value, "minus the mean (above) or minus the baseline (below)")
     legend(
         figure,
         [
-            Patch(color=LIGHT["line"], label="one standard deviation of seeds (the largest kind on the right)"),
-            line(f"gain, mean and 95 % interval ({count_seeds(gains, [arm])})", LIGHT["muted"], marker="o"),
+            Patch(color=LIGHT["line"], label="one standard deviation of the noisiest kind"),
+            line(f"mean and 95 % interval ({count_seeds(gains, [arm])})", LIGHT["decay5"], marker="o"),
         ],
     )
     both = [select_columns(noise, kind, value), select_columns(gains, arm, value, "reference", "difference")]

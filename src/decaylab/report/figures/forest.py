@@ -6,43 +6,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.report import colours
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
+from decaylab.report.figures.labels import wrap
 from decaylab.report.figures.style import legend, line, theme
+from decaylab.report.mini_forest import archived, claimed, ends, extent, is_proportion
 
 
 def claims_forest(claims: Sequence[Mapping[str, Any]]) -> Chart | None:
     """One row a claim, each on its own axis and in its own unit.
 
-    The green side is where the claim says the whole interval lies; the grey band holds differences too small
-    to matter; the diamond is the source's number. Squares below are what filed evidence found, best first.
+    The tinted area is where the claim says that the whole interval lies. The grey band is the negligible range. The
+    diamond is the source's number. Thinner lines below are archived runs, the best first.
     """
     claims = [claim for claim in claims if claim.get("estimate") is not None and claim.get("interval")]
     if not claims:
         return None
     with matplotlib.rc_context(theme()):
-        figure = Figure(figsize=(8.2, 0.78 * len(claims) + 0.5), layout="constrained")
+        figure = Figure(figsize=(8.2, 0.86 * len(claims) + 0.5), layout="constrained")
         axes_list = figure.subplots(len(claims), 1, squeeze=False)
         for axes, claim in zip(axes_list[:, 0], claims, strict=True):
             _forest_row(axes, claim)
-    seen = [verdict for verdict in ("reproduced", "contradicted", "inconclusive", "not run")
-            if verdict in {claim["verdict"] for claim in claims}]  # fmt: skip
-    handles = [line(verdict, colours.verdict_colour(verdict), marker="o") for verdict in seen]
+    seen = [verdict for verdict in VERDICTS if verdict in {claim["verdict"] for claim in claims}]
+    handles = [Line2D([], [], label=verdict, linewidth=2, markersize=7, **_mark(verdict)) for verdict in seen]
     if any((claim.get("source_value") or {}).get("value") is not None for claim in claims):
         handles.append(line("source", LIGHT["ink"], marker="D", markerfacecolor="none", linestyle="none"))
-    if any(_filed(claim) for claim in claims):
-        handles.append(line("filed evidence", LIGHT["muted"], marker="s"))
+    if any(archived(claim) for claim in claims):
+        handles.append(line("archived runs", LIGHT["muted"], marker="o", markersize=4, linewidth=1.2))
     handles += [
-        Patch(color=LIGHT["good"], label="claimed side"),
-        Patch(color=LIGHT["line"], label="too small to matter"),
+        Patch(color=LIGHT["good"], label="what the claim says"),
+        Patch(color=LIGHT["line"], label="negligible"),
     ]
     legend(figure, handles)
     return Chart("claims", figure, claims_data(claims))
@@ -69,47 +72,40 @@ def claims_data(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-MOST_FILED = 3
-"""evidence in one row of the forest: the table below it has them all"""
+MARKS = {"reproduced": "o", "contradicted": "X", "negligible": "s"}
+"""shape of a verdict; the others have a hollow circle"""
 
 
-def _filed(claim: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Evidence beside a claim that has an estimate, the best first."""
-    return [item for item in claim.get("evidence") or [] if item["estimate"] is not None][:MOST_FILED]
-
-
-def _ends(claim: Mapping[str, Any]) -> list[float]:
-    """Both ends of the interval; the estimate where there is none."""
-    return [claim["estimate"] if end is None else end for end in claim["interval"] or (None, None)]
+def _mark(verdict: str) -> dict[str, Any]:
+    hollow = {} if verdict in MARKS else {"markerfacecolor": LIGHT["card"]}
+    return {"marker": MARKS.get(verdict, "o"), "color": colours.verdict_colour(verdict), **hollow}
 
 
 def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
-    filed = _filed(claim)
+    others = archived(claim)
     effect = claim.get("smallest_effect") or 0
-    # a rate is held against a share of seeds, which is the smallest effect itself and has no other side of zero
-    rate = bool(claim.get("parts")) and claim["parts"][0].get("kind") in ("proportion", "rate")
     source = (claim.get("source_value") or {}).get("value")
-    points = [0, *(end for item in (claim, *filed) for end in _ends(item)), *([effect] if rate else [effect, -effect])]
-    points += [source] if source is not None else []
-    reach = max(points) - min(points) or 1.0
-    left, right = min(points) - 0.08 * reach, max(points) + 0.08 * reach
-    claimed = {"above": (effect, right), "below": (left, effect if rate else -effect), "within": (-effect, effect)}
-    axes.axvspan(*claimed[claim["direction"]], color=LIGHT["good"], linewidth=0)
-    if effect and claim["direction"] != "within" and not rate:
+    left, right = extent(claim)
+    axes.axvspan(*claimed(claim, left, right), color=LIGHT["good"], linewidth=0)
+    if effect and claim["direction"] != "within" and not is_proportion(claim):
         axes.axvspan(-effect, effect, color=LIGHT["line"], alpha=0.7, linewidth=0)
     axes.axvline(0, color=LIGHT["muted"], linewidth=1)
-    heights = np.linspace(0.5, -0.7, 1 + len(filed)) if filed else [0.0]
-    for item, height in zip((claim, *filed), heights, strict=True):
-        colour, own = colours.verdict_colour(item["verdict"]), item is claim
-        axes.plot(_ends(item), [height, height], color=colour, linewidth=2.4 if own else 1.2)
-        axes.plot([item["estimate"]], [height], "o" if own else "s", color=colour, markersize=7 if own else 4)
+    heights = np.linspace(0.5, -0.7, 1 + len(others)) if others else [0.0]
+    for item, height in zip((claim, *others), heights, strict=True):
+        mark, own = _mark(item["verdict"]), item is claim
+        axes.plot(ends(item), [height, height], color=mark["color"], linewidth=2.4 if own else 1.2)
+        axes.plot([item["estimate"]], [height], linestyle="none", markersize=7 if own else 4, **mark)
     if source is not None:
-        axes.plot([source], heights[:1], "D", markerfacecolor="none", markeredgecolor=LIGHT["ink"], markersize=7)
+        axes.plot([source], heights[:1], "D", markerfacecolor="none", markeredgecolor=LIGHT["ink"], markersize=8)
     axes.set_xlim(left, right)
     axes.set_ylim(-1, 1)
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="x", pad=1, labelsize=7.5)
-    axes.set_title(f"{claim['claim']}  ({claim['unit']}, n = {claim['n']})", fontsize=8.5, fontweight="normal", pad=3)
+    test = f"{claim['test']}: " if len(claim.get("parts") or ()) > 1 else ""
+    statement = " ".join((claim.get("statement") or claim["claim"]).split())
+    unit = f"({test}{claim['unit']}, n = {claim['n']})"
+    title = wrap(f"{statement}{' ' if len(statement) + len(unit) < 112 else chr(10)}{unit}", 112)
+    axes.set_title(title, fontsize=8.5, fontweight="normal", pad=3)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.style import (
-    label,
-    legend,
-    levels,
-    panel_title,
-    panels,
-    select_columns,
-    theme,
-    tick,
-    usable,
-)
-from decaylab.report.html import number
+from decaylab.report.figures.labels import fixed, is_share, label, levels, percent, tick
+from decaylab.report.figures.style import legend, panel_title, panels, select_columns, theme, usable
 
 
 def grid_heatmap(
@@ -33,58 +25,76 @@ def grid_heatmap(
     panel: str | None = None,
     best: str = "min",
 ) -> Chart | None:
-    """Mean over seeds in each cell of two parameters, with n; the best cell is framed.
+    """Mean over seeds in each cell of two parameters, with n; the best cell of each panel is framed.
 
-    `best` is `min` or `max`. A cell where a seed diverged says so. Colours are ranks of the cells, so that one
-    bad cell does not hide the differences between the others.
+    Args:
+        best: `min` or `max`. A cell in which a seed diverged says so. The scale of colours ends at three times the
+            distance between the best cell and the median one, so that a bad cell does not hide the other differences.
     """
     frame = usable(frame, y, rows, columns, *([panel] if panel else []))
     if frame is None:
         return None
     keys = levels(frame, panel) if panel else [None]
-    row_keys, column_keys = levels(frame, rows), levels(frame, columns)
-    height = 0.62 * len(row_keys) + 0.9
-    figure, grid = panels(len(keys), most=2)
-    figure.set_size_inches(
-        (0.95 * len(column_keys) + 1.3) * min(len(keys), 2), (height + 0.2) * math.ceil(len(keys) / 2)
-    )
-    # fixed colours, the same in both modes, with their own text colours
-    import seaborn as sns  # takes long to import, and most notebooks have no heat map
-
-    shades = sns.color_palette("crest_r" if best == "min" else "crest", as_cmap=True)
+    parts = [frame if key is None else frame[frame[panel] == key] for key in keys]
+    most_rows = max(part[rows].nunique() for part in parts)
+    most_columns = max(part[columns].nunique() for part in parts)
     with matplotlib.rc_context(theme()):
-        for axes, key in zip(grid, keys, strict=True):
-            part = frame if key is None else frame[frame[panel] == key]
-            cells = part.groupby([rows, columns])[y].agg(["mean", "count"])
-            diverged = part.groupby([rows, columns])["diverged"].sum() if "diverged" in part else None
-            order = cells["mean"].rank(method="average") - 1
-            scale = max(1, len(cells) - 1)
-            winner = cells["mean"].idxmin() if best == "min" else cells["mean"].idxmax()
-            for (row, column), cell in cells.iterrows():
-                place = (column_keys.index(column), row_keys.index(row))
-                colour = shades(float(order[row, column]) / scale)
-                axes.add_patch(Rectangle((place[0] - 0.5, place[1] - 0.5), 1, 1, facecolor=colour, edgecolor="none"))
-                dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
-                ink = "#fffffd" if dark else "#10151b"
-                bad = int(diverged[row, column]) if diverged is not None else 0
-                lines = f"n = {cell['count']:.0f}" + (f"\n{bad} diverged" if bad else "")
-                axes.text(*place, number(cell["mean"], 4), ha="center", va="bottom", color=ink, fontsize=9.5)
-                axes.text(*place, lines, ha="center", va="top", color=ink, fontsize=7)
-            frame_at = (column_keys.index(winner[1]) - 0.48, row_keys.index(winner[0]) - 0.48)
-            axes.add_patch(Rectangle(frame_at, 0.96, 0.96, fill=False, edgecolor=LIGHT["other1"], linewidth=2.6))
-            axes.set_xlim(-0.5, len(column_keys) - 0.5)
-            axes.set_ylim(len(row_keys) - 0.5, -0.5)
-            axes.set_xticks(range(len(column_keys)), [tick(item) for item in column_keys])
-            axes.set_yticks(range(len(row_keys)), [tick(item) for item in row_keys])
-            axes.grid(visible=False)
-            axes.tick_params(length=0)
-            axes.spines[:].set_visible(False)
-            axes.set_xlabel(label(columns))
-            axes.set_ylabel(label(rows))
-            if key is None:
-                axes.set_title(label(y))
-            else:
-                panel_title(axes, panel, key, width=24)
-    box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label=f"best cell ({label(y)}, mean over seeds)")
+        figure, grid = panels(len(keys), 0.85 * most_columns + 2.0, 0.62 * most_rows + 1.1)
+        for axes, key, part in zip(grid, keys, parts, strict=True):
+            _cells(axes, part, y, rows, columns, best)
+            if key is not None:
+                panel_title(axes, panel, key, width=round(10 * (0.85 * most_columns + 1.2)))
+    box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label="best cell")
     legend(figure, [box])
     return Chart("heat-map", figure, select_columns(frame, panel, rows, columns, y, "diverged"))
+
+
+def _cells(axes: Axes, part: pd.DataFrame, y: str, rows: str, columns: str, best: str) -> None:
+    import seaborn as sns  # a second to import, which most processes need not wait for
+
+    row_keys, column_keys = levels(part, rows), levels(part, columns)
+    groups = part.groupby([rows, columns])
+    cells = groups[y].agg(["mean", "count"])
+    cells["text"] = fixed(cells["mean"], y)
+    cells["text"] += "\nn = " + cells["count"].astype(str)
+    if "diverged" in part:
+        diverged = groups["diverged"].sum().astype(int)
+        cells["text"] += diverged.map(lambda count: f"\n{count} diverged" if count else "")
+
+    def pivot(name: str) -> pd.DataFrame:
+        return cells[name].unstack(columns).reindex(index=row_keys, columns=column_keys)
+
+    lowest, highest = _limits(cells["mean"], best)
+    sns.heatmap(
+        pivot("mean").astype(float), annot=pivot("text").fillna(""), fmt="", annot_kws={"fontsize": 8}, ax=axes,
+        cmap="crest_r" if best == "min" else "crest", vmin=lowest, vmax=highest, linewidths=1, linecolor="white",
+        cbar_kws={"extend": _extend(cells["mean"], lowest, highest), "aspect": 12,
+                  "format": percent if is_share(y) else None},
+    )  # fmt: skip
+    bar = axes.collections[0].colorbar
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8)
+    bar.set_label(label(y))
+    winner = cells["mean"].idxmin() if best == "min" else cells["mean"].idxmax()
+    place = (column_keys.index(winner[1]) + 0.03, row_keys.index(winner[0]) + 0.03)
+    axes.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor=LIGHT["other1"], linewidth=2.6))
+    axes.set_xticks([index + 0.5 for index in range(len(column_keys))], [tick(item) for item in column_keys])
+    axes.set_yticks([index + 0.5 for index in range(len(row_keys))], [tick(item) for item in row_keys], rotation=0)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.set(xlabel=label(columns), ylabel=label(rows))
+
+
+def _limits(means: pd.Series, best: str) -> tuple[float, float]:
+    """Ends of the colour scale."""
+    sign = 1 if best == "min" else -1
+    values = sign * means
+    end = min(values.max(), values.min() + 3 * (values.median() - values.min()))
+    if math.isclose(end, values.min()):
+        end = values.max()
+    return tuple(sorted((float(sign * values.min()), float(sign * end))))
+
+
+def _extend(means: pd.Series, lowest: float, highest: float) -> Any:
+    """Which end of the colour bar has cells beyond it."""
+    return "max" if means.max() > highest else "min" if means.min() < lowest else "neither"

@@ -1,10 +1,10 @@
-// Filter and sort the table of claims. Without scripts it is simply complete, in the order of the replications.
+// Filters and sorts the claims, and opens the one that the address names. Without scripts the list is simply complete.
 (() => {
-  const table = document.querySelector("#claims");
+  const list = document.querySelector("#claims");
   const tools = document.querySelector(".tools");
   const [search, order, count] = ["input", "select", "output"].map((name) => tools.querySelector(name));
   const buttons = [...tools.querySelectorAll("button")];
-  const rows = [...table.tBodies];
+  const rows = [...list.children];
   const claims = rows.filter((row) => !row.classList.contains("group"));
   const rank = buttons.map((button) => button.value);
   const keys = {
@@ -12,12 +12,13 @@
     n: (row) => -row.dataset.n,
     cost: (row) => -row.dataset.cost,
   };
+  const pressed = (button) => button.getAttribute("aria-pressed") === "true";
   const update = () => {
     const words = search.value.toLowerCase().split(/\s+/);
-    const shown = buttons.filter((button) => button.getAttribute("aria-pressed") === "true").map((b) => b.value);
+    const shown = buttons.filter(pressed).map((button) => button.value);
     const key = keys[order.value];
-    table.append(...(key ? [...claims].sort((a, b) => key(a) - key(b)) : rows));
-    table.classList.toggle("flat", Boolean(key));
+    list.append(...(key ? [...claims].sort((a, b) => key(a) - key(b)) : rows));
+    list.classList.toggle("flat", Boolean(key));
     let group = null;
     for (const row of rows) {
       if (row.classList.contains("group")) {
@@ -30,16 +31,36 @@
       if (!row.hidden && !key) group.hidden = false;
     }
     count.textContent = `${claims.filter((row) => !row.hidden).length} of ${claims.length} claims`;
+    // the address keeps what is shown, so that it can be passed on
+    const state = new URLSearchParams();
+    if (search.value) state.set("q", search.value);
+    if (order.value) state.set("by", order.value);
+    const off = buttons.filter((button) => !pressed(button)).map((button) => button.value);
+    if (off.length) state.set("without", off.join(","));
+    const query = state.toString();
+    history.replaceState(null, "", `${location.pathname}${query ? `?${query}` : ""}${location.hash}`);
   };
-  buttons.forEach((button) =>
+  const open = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.classList.contains("one")) target.querySelector("details").open = true;
+  };
+  const state = new URLSearchParams(location.search);
+  search.value = state.get("q") ?? "";
+  order.value = state.get("by") ?? "";
+  for (const word of (state.get("without") ?? "").split(",")) {
+    buttons.find((button) => button.value === word)?.setAttribute("aria-pressed", "false");
+  }
+  for (const button of buttons) {
     button.addEventListener("click", () => {
-      button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+      button.setAttribute("aria-pressed", String(!pressed(button)));
       update();
-    }),
-  );
+    });
+  }
   search.addEventListener("input", update);
   order.addEventListener("change", update);
   tools.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", open);
   tools.hidden = false;
   update();
+  open();
 })();

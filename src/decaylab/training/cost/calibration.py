@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from decaylab.spec import RunSpec
-from decaylab.training.cost.counting import classes_of, random_batch
+from decaylab.training.cost.counting import random_batch
 from decaylab.training.kernels import repeated
 from decaylab.training.learner import Learner
 
 
-def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float, float]:
-    """Time a few training steps and forward passes of this shape on random data."""
+def time_steps(spec: RunSpec, classes: int, device: torch.device, threads: int) -> tuple[float, float]:
+    """Time the steps of a spec on random data.
+
+    Args:
+        classes: of the images, or tokens of the tokenizer.
+
+    Returns:
+        Seconds of a training step, and of the forward pass of one example.
+    """
     if device.type == "cpu":
         torch.set_num_threads(threads)
-    learner = Learner(spec, classes_of(spec), device)
+    learner = Learner(spec, classes, device)
     size = spec.data.image_size if spec.data.kind == "images" else 0
-    inputs, targets = (t.to(device) for t in random_batch(spec.model, size, classes_of(spec), spec.batch_size))
+    inputs, targets = (t.to(device) for t in random_batch(spec.model, size, classes, spec.batch_size))
     if size:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     plain = next(step for step in range(100) if step not in learner.decay.measured_steps)
@@ -36,8 +45,8 @@ def time_steps(spec: RunSpec, device: torch.device, threads: int) -> tuple[float
     return seconds, example
 
 
-def median_seconds(function, device: torch.device, budget: float = 0.25) -> float:
-    """Median seconds of one call, after warming up."""
+def median_seconds(function: Callable[[], Any], device: torch.device, budget: float = 0.25) -> float:
+    """Median seconds of a call after two to warm up, from at least seven calls or `budget` seconds."""
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 7 or (time.perf_counter() - began < budget and len(times) < 200):

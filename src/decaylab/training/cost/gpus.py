@@ -1,4 +1,4 @@
-"""GPUs whose speed is known: what a run would take on one that is not here."""
+"""Known GPUs, to predict what a run would take on one that this machine lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GPU:
-    """A known GPU. Peaks are dense, from the vendors' data sheets, in FLOP/s."""
+    """Peaks are dense FLOP/s from the vendor's data sheet."""
 
     name: str
     bfloat16: float
@@ -15,11 +15,11 @@ class GPU:
     float32: float
     memory_bytes: float
     utilisation: float = 0.4
-    """of the peak, in large matrix products with everything around them; assumed, until it is measured"""
+    """fraction of the peak that a transformer reaches; assumed, not measured"""
     convolutions: float = 0.15
-    """the same for networks of convolutions at batch 128; assumed"""
+    """the same for convolutional networks at batch 128; assumed"""
     launch_seconds: float = 5e-6
-    """per kernel, when the host is the limit"""
+    """per kernel, where the host is the bottleneck"""
 
 
 GPUS = (

@@ -15,15 +15,19 @@ from typing import Any
 
 import torch
 
+from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json, sha256_json, write_json
 from decaylab.fingerprint import package_digest
+from decaylab.operations import Operations, evaluated_examples, operations_of, outputs_of, run_flops
+from decaylab.sources import is_named
 from decaylab.spec import RunSpec
 from decaylab.training.cost.calibration import median_seconds, time_steps
-from decaylab.training.cost.counting import Shape, evaluated_examples, shape_key, shape_of
+from decaylab.training.cost.counting import Footprint, footprint_key, footprint_of
 from decaylab.training.cost.gpus import GPU, GPUS
+from decaylab.training.device import resolve_device
 from decaylab.training.kernels import LAUNCH_BOUND
-from decaylab.training.loop import resolve_device
+from decaylab.training.probing import example_passes
 from decaylab.training.provenance import hardware, versions
 
 MOST_TOGETHER = 8
@@ -34,6 +38,8 @@ FIXED_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Price:
+    """What a run costs."""
+
     parameters: int
     flops: float
     predicted_seconds: float
@@ -43,11 +49,12 @@ class Price:
 
 
 class Pricer:
-    """Prices runs on this machine; timings are kept between calls and sessions."""
+    """Prices runs on this machine. Timings are kept between calls and sessions, in `results/calibration.json`."""
 
     def __init__(self, layout: Layout, device: str = "auto", threads: int = 1) -> None:
         self.device = resolve_device(device)
         self.threads = threads
+        self.layout = layout
         self.path = layout.results / "calibration.json"
         self.machine = sha256_json([hardware(self.device)["name"], threads, versions()["torch"]])[:10]
         self.known: dict[str, Any] = {}
@@ -57,25 +64,34 @@ class Pricer:
             except InputError:
                 self.known = {}  # only a cache
 
-    def shape(self, spec: RunSpec) -> Shape:
-        """`shape_of`, kept: to count takes torch seconds, most of them for its imports."""
-        model, *sizes = shape_key(spec)
-        code = [package_digest("models"), versions()["torch"]]
-        key = "shape-" + sha256_json([model.model_dump(mode="json"), sizes, code])[:16]
+    def outputs(self, spec: RunSpec) -> int:
+        """Classes of the images, or tokens of the tokenizer; the user's own images must be prepared to be counted."""
+        if spec.data.kind == "images" and not is_named(spec.data.source):
+            meta = self.layout.prepared(prepared_key(spec.data)) / "meta.json"
+            if meta.exists():
+                return len(read_json(meta)["classes"])
+        return outputs_of(spec)
+
+    def footprint(self, spec: RunSpec) -> Footprint:
+        """`footprint_of`, kept: to count takes torch seconds, most of them for its imports."""
+        classes = self.outputs(spec)
+        model, *sizes = footprint_key(spec, classes)
+        code = [package_digest("models", "training/cost"), versions()["torch"]]
+        key = "footprint-" + sha256_json([model.model_dump(mode="json"), sizes, code])[:16]
         if key not in self.known:
-            self._keep(key, asdict(shape_of(spec)))
-        return Shape(**self.known[key])
+            self._keep(key, asdict(footprint_of(spec, classes)))
+        return Footprint(**self.known[key])
 
     def price(self, spec: RunSpec) -> Price:
-        shape = self.shape(spec)
-        examples = evaluated_examples(spec)
+        """Everything that `decaylab plan` says about a run; see `seconds`."""
+        operations, footprint = operations_of(spec, self.outputs(spec)), self.footprint(spec)
         return Price(
-            parameters=shape.parameters,
-            flops=spec.steps * shape.step_flops + examples * shape.example_flops,
+            parameters=operations.parameters,
+            flops=run_flops(spec, self.outputs(spec)) + example_passes(spec) * operations.forward,
             predicted_seconds=self.seconds(spec),
-            memory_bytes=_memory(spec, shape),
-            disk_bytes=_disk(spec, shape),
-            gpu_seconds={gpu.name: _gpu_seconds(gpu, spec, shape, examples) for gpu in GPUS},
+            memory_bytes=_memory(spec, operations, footprint),
+            disk_bytes=_disk(spec, operations),
+            gpu_seconds={gpu.name: _gpu_seconds(gpu, spec, operations, footprint) for gpu in GPUS},
         )
 
     def together(self, spec: RunSpec) -> int:
@@ -85,42 +101,46 @@ class Pricer:
         """
         if self.device.type == "cpu":
             return 1
-        return max(1, min(MOST_TOGETHER, round(LAUNCH_BOUND / self.shape(spec).step_flops)))
+        step = operations_of(spec, self.outputs(spec)).step * spec.batch_size
+        return max(1, min(MOST_TOGETHER, round(LAUNCH_BOUND / step)))
 
     def seconds(self, spec: RunSpec) -> float:
-        """What the run will take on this machine; times a few of its steps where that was never done."""
-        step, example = self._seconds(spec, self.shape(spec))
-        return FIXED_SECONDS + spec.steps * step + evaluated_examples(spec) * example
+        """What the run will take on this machine. Times a few of its steps if that was never done here."""
+        step, example = self._seconds(spec)
+        return FIXED_SECONDS + spec.steps * step + _examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
         shape = {
             "model": spec.model.model_dump(mode="json"),
+            "classes": self.outputs(spec),
             "optimizer": spec.optimizer.name,
             "batch": [spec.batch_size, spec.micro_batch_size],
             "precision": spec.precision,
-            "size": spec.data.image_size if spec.data.kind == "images" else spec.data.tokenizer,
+            "size": spec.data.image_size if spec.data.kind == "images" else None,
             "extras": [spec.ema is not None, spec.gradient_clip is not None, spec.decay.form],
             "machine": self.machine,
             "code": package_digest("training", "optim", "models"),
         }
         return sha256_json(shape)[:16]
 
-    def _seconds(self, spec: RunSpec, shape: Shape) -> tuple[float, float]:
-        """(seconds a training step, seconds a forward pass of one example) on this machine."""
+    def _seconds(self, spec: RunSpec) -> tuple[float, float]:
+        """(seconds of a training step, seconds of the forward pass of one example) on this machine."""
         key = self._key(spec)
         if key not in self.known:
-            limit = 2e10 if self.device.type == "cpu" else 2e14
-            if shape.step_flops <= limit:
-                step, example = time_steps(spec, self.device, self.threads)
+            classes = self.outputs(spec)
+            operations = operations_of(spec, classes)
+            flops = operations.step * spec.batch_size
+            if flops <= (2e10 if self.device.type == "cpu" else 2e14):
+                step, example = time_steps(spec, classes, self.device, self.threads)
             else:
                 rate = self._rate()
-                step, example = shape.step_flops / rate, shape.example_flops / rate
+                step, example = flops / rate, operations.forward / rate
             self._keep(key, {"step": step, "example": example})
         timing = self.known[key]
         return timing["step"], timing["example"]
 
     def _rate(self) -> float:
-        """FLOP/s of a large matrix product here, for runs too large to time."""
+        """FLOP/s of a large matmul on this machine, for runs too large to time."""
         key = f"rate-{self.machine}"
         if key not in self.known:
             size = 1024 if self.device.type == "cpu" else 8192
@@ -137,26 +157,31 @@ class Pricer:
             write_json(self.path, self.known)
 
 
-def _gpu_seconds(gpu: GPU, spec: RunSpec, shape: Shape, examples: float) -> float:
+def _examples(spec: RunSpec) -> float:
+    """Forward passes of single examples in all evaluations and probes."""
+    return evaluated_examples(spec) + example_passes(spec)
+
+
+def _gpu_seconds(gpu: GPU, spec: RunSpec, operations: Operations, footprint: Footprint) -> float:
     peak = {"float32": gpu.float32, "tf32": gpu.tf32}.get(spec.precision, gpu.bfloat16)
     rate = peak * (gpu.convolutions if spec.model.kind in ("vgg", "preact_resnet") else gpu.utilisation)
-    step = max(shape.step_flops / rate, shape.kernels * gpu.launch_seconds)
+    step = max(operations.step * spec.batch_size / rate, footprint.kernels * gpu.launch_seconds)
     # evaluations run in large batches, where compute is the limit
-    return FIXED_SECONDS + spec.steps * step + examples * shape.example_flops / rate
+    return FIXED_SECONDS + spec.steps * step + _examples(spec) * operations.forward / rate
 
 
-def _memory(spec: RunSpec, shape: Shape) -> float:
+def _memory(spec: RunSpec, operations: Operations, footprint: Footprint) -> float:
     """Weights, gradients, optimizer state, average and activations, in bytes."""
     width = 2 if spec.precision == "bfloat16_weights" else 4
     states = {"sgd": 1 if getattr(spec.optimizer, "momentum", 0) else 0, "adamw": 2}[spec.optimizer.name]
     half = spec.precision in ("bfloat16", "float16", "bfloat16_weights")
     copies = width * (2 + states) + (4 if spec.ema else 0) + (2 if half and width == 4 else 0)
-    return shape.parameters * copies + shape.activation_bytes * (0.5 if half else 1)
+    return operations.parameters * copies + footprint.activation_bytes * (0.5 if half else 1)
 
 
-def _disk(spec: RunSpec, shape: Shape) -> float:
+def _disk(spec: RunSpec, operations: Operations) -> float:
     """Snapshots and the checkpoint (weights, optimizer state, average), and the tables, in bytes."""
-    state = shape.parameters * 4 * (3 + (1 if spec.ema else 0))
+    state = operations.parameters * 4 * (3 + (1 if spec.ema else 0))
     return state * (len(spec.snapshots) + 1) + 100_000
 
 

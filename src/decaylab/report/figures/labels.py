@@ -1,0 +1,150 @@
+"""What a reader calls metrics, parameters and their values, and how their axes are drawn."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from decaylab.report.colours import is_none, ordered
+from decaylab.report.html import number, words
+
+METRICS = {
+    "train_loss": "training loss (nats)",
+    "test_loss": "test loss (nats)",
+    "validation_loss": "validation loss (nats)",
+    "train_error": "training error",
+    "test_error": "test error",
+    "validation_error": "validation error",
+    "batch_loss": "running training loss (nats)",
+    "learning_rate": "learning rate",
+    "peak_learning_rate": "peak learning rate",
+    "weight_decay": "weight decay",
+    "weight_norm": "weight norm (L2)",
+    "gradient_norm": "gradient norm (L2)",
+    "effective_learning_rate": "effective learning rate",
+    "lost_updates": "updates lost to rounding",
+    "max_weight": "largest weight (absolute)",
+    "max_logit": "largest output logit (absolute)",
+    "attention_logit": "largest attention logit (absolute)",
+    "generalisation_gap": "validation loss \u2212 training loss (nats)",
+    "seconds": "measured time (s)",
+    "predicted_seconds": "predicted time (s)",
+    "step": "step",
+    "fraction": "fraction of the run",
+}
+"""metrics that every training writes; shares, such as errors, have percent axes and no unit"""
+
+VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
+"""column that has the number behind an axis' label, such as `large`"""
+SHORT = {"weight_decay": "decay"}
+
+
+def label(name: str) -> str:
+    """Axis label of a metric or parameter, with its unit."""
+    if name.startswith("ema_"):
+        return f"{label(name.removeprefix('ema_'))}\nof the averaged weights"
+    base, _, group = name.partition(".")
+    return METRICS.get(base, words(base)) + (f", {group}" if group else "")
+
+
+def _stem(name: str) -> str:
+    return name.removeprefix("ema_").partition(".")[0]
+
+
+def is_share(name: str) -> bool:
+    """True for metrics between 0 and 1, which are shown in percent."""
+    return _stem(name).endswith("error") or _stem(name) == "lost_updates"
+
+
+def lower_is_better(name: str) -> bool:
+    return _stem(name).endswith(("_loss", "_error"))
+
+
+percent = FuncFormatter(lambda value, _: f"{100 * value:.4g} %".replace("-", "\u2212"))
+points = FuncFormatter(lambda value, _: f"{100 * value:.4g}".replace("-", "\u2212"))
+
+
+def difference_label(name: str, minus: str) -> str:
+    """Axis label of a difference; that of two percentages is in percentage points."""
+    return f"{label(name)}{' (percentage points)' if is_share(name) else ''} {minus}"
+
+
+def effect_text(name: str, effect: float) -> str:
+    """A difference of a metric, as its axis has it."""
+    return f"{number(100 * effect)} points" if is_share(name) else number(effect)
+
+
+def value_axis(axes: Axes, name: str, which: str = "y", values: pd.Series | None = None) -> None:
+    """Percent for shares; a log axis for `values` that are positive and span more than a decade."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if is_share(name):
+        axis.set_major_formatter(percent)
+    elif values is not None and values.min() > 0 and values.max() > 10 * values.min():
+        axes.set(**{f"{which}scale": "log"})
+        many = values.max() > 1000 * values.min()
+        axis.set_major_locator(LogLocator(subs=(1,) if many else (1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def wrap(text: str, width: int) -> str:
+    """Lines of that many characters; words stay whole."""
+    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.split("\n"))
+
+
+def tick(level: Any, width: int = 12) -> str:
+    """A level of a parameter on an axis."""
+    return wrap(words(level), width) if isinstance(level, str) else number(level, 4)
+
+
+def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
+    """`decay 0.1`, `no decay`, `learning rate 0.3`, or `large learning rate` where the number differs in the frame."""
+    if name in ("grid", "network", "arm", "kind", "precision", "model"):
+        return words(level)
+    column = VALUES.get(name)
+    if isinstance(level, str) and column and frame is not None and column in frame:
+        numbers = frame.groupby(name)[column]
+        if numbers.nunique().max() == 1:  # where networks have learning rates of their own, the labels stay
+            level = numbers.first()[level].item()
+    short = words(SHORT.get(name, name))
+    if name == "weight_decay":
+        if is_none(level):
+            return "no decay"
+        if isinstance(level, str):
+            return f"with {words(level)}"
+    if isinstance(level, str):
+        return f"{words(level)} {short}" if column else f"{short}: {words(level)}"
+    return f"{short} {number(level, 4)}"
+
+
+def levels(frame: pd.DataFrame, name: str) -> list[Any]:
+    """Values of a parameter in the order of a legend; labels of learning rates from the largest down."""
+    found = ordered(frame[name])
+    if name == "learning_rate" and "peak_learning_rate" in frame and isinstance(found[0], str):
+        means = frame.groupby(name, sort=False)["peak_learning_rate"].mean()
+        return sorted(found, key=lambda value: -means[value])
+    return found
+
+
+def count_seeds(frame: pd.DataFrame, by: Sequence[str | None] = ()) -> str:
+    """`3 seeds`, or `3 to 6 seeds` where the arms (values of `by`) differ in them."""
+    keys = [name for name in by if name]
+    counts = frame.groupby(keys, sort=False)["seed"].nunique() if keys else [frame["seed"].nunique()]
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most != 1 else ''}"
+
+
+def fixed(values: Sequence[float], name: str) -> list[str]:
+    """Numbers of one metric in one format: percent for shares, else four significant digits of the largest."""
+    if is_share(name):
+        return [f"{100 * value:.1f} %" for value in values]
+    largest = float(np.abs(np.asarray(values, dtype=float)).max()) or 1.0
+    places = max(0, 3 - math.floor(math.log10(largest)))
+    return [f"{value:.{places}f}".replace("-", "\u2212") for value in values]

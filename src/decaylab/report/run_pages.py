@@ -1,0 +1,169 @@
+"""A page for each run: its curves, the claims that rest on it, its settings and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from decaylab.analysis.results import RunResult
+from decaylab.files import atomic_path
+from decaylab.replication import PlannedRun, Replication
+from decaylab.report.colours import LIGHT
+from decaylab.report.html import Html, duration, number, scalar, size, words
+from decaylab.report.references import citation
+from decaylab.workspace import Workspace
+
+CURVES = ("train_loss", "test_loss", "validation_loss", "test_error", "validation_error", "weight_norm")
+"""metrics that a run's page draws, where the run has them; at most three"""
+
+
+def run_page(
+    run: RunResult,
+    workspace: Workspace,
+    reps: Sequence[Replication],
+    claims: Mapping[str, Sequence[Mapping[str, Any]]],
+    planned: Mapping[str, PlannedRun],
+) -> dict[str, Any]:
+    """What the template of a run's page shows, for a page in reports/<scale>/runs/."""
+    summary, scale = run.summary, workspace.scale
+    plan = planned.get(run.run_id)
+    uses = []
+    for rep in reps:
+        resting = [view for view in claims[rep.name] if run.run_id in {item["id"] for item in view["runs"]}]
+        parameters = plan.wanted.get(rep.name, []) if plan else []
+        if resting or parameters:
+            report = workspace.layout.report(scale, rep.name)
+            uses.append(
+                {
+                    "name": rep.name,
+                    "title": rep.title,
+                    "published": "; ".join(map(citation, rep.references)),
+                    "report": f"../{rep.name}.html" if report.exists() else None,
+                    "parameters": [
+                        ", ".join(f"{words(key)} {scalar(value)}" for key, value in item.items()) for item in parameters
+                    ],
+                    "claims": resting,
+                }
+            )
+    spec = summary["spec"]
+    predicted = summary.get("predicted_seconds")
+    return {
+        "scale": scale,
+        "run_id": run.run_id,
+        "heading": f"{spec['model']['kind'].replace('_', ' ')}, learning rate "
+        f"{number(spec['optimizer']['learning_rate'], 4)}, weight decay {number(spec['decay']['weight_decay'], 4)}, "
+        f"seed {spec['seed']}",
+        "steps": spec["steps"],
+        "diverged_at_step": summary["diverged_at_step"],
+        "uses": uses,
+        "partners": _partners(plan, planned, workspace),
+        "curves": [chart for name in CURVES if (chart := line_chart(run.metrics, name))][:3],
+        "final": [(words(name), number(value, 5)) for name, value in summary["final"].items()],
+        "texts": list((summary.get("texts") or {}).items()),
+        "decay": [
+            (
+                group,
+                value.get("configured"),
+                value.get("measured"),
+                ", ".join(
+                    f"{words(key)} {scalar(item)}"
+                    for key, item in value.items()
+                    if key not in ("configured", "measured")
+                ),
+            )
+            for group, value in (summary.get("applied_decay") or {}).items()
+        ],
+        "cost": [
+            ("measured", duration(summary["seconds"])),
+            ("predicted", duration(predicted) if predicted else "no prediction was made"),
+            ("arithmetic", size(summary.get("flops"), "FLOP")),
+            ("peak memory", size(summary.get("peak_memory_bytes"))),
+            ("weights", size(summary.get("parameters"), "").strip()),
+        ],
+        "provenance": [
+            ("started", summary["started_at"]),
+            ("commit", summary.get("commit") or "unknown"),
+            ("code", summary.get("code") or "unknown"),
+            ("data, sha256", summary.get("data_sha256") or "unknown"),
+            *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
+            *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
+        ],
+        "spec": [(key, scalar(value)) for key, value in flat(spec)],
+        "command": f"decaylab train {run.run_id} --scale {scale}",
+        "metrics": f"{run.run_id}.csv",
+    }
+
+
+def write_metrics(run: RunResult, workspace: Workspace) -> None:
+    """The run's metrics beside its page, as CSV, so that the folder of reports needs no other."""
+    path = workspace.layout.index(workspace.scale).parent / "runs" / f"{run.run_id}.csv"
+    with atomic_path(path) as temporary:
+        run.metrics.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _partners(
+    plan: PlannedRun | None, planned: Mapping[str, PlannedRun], workspace: Workspace
+) -> list[tuple[Any, str, bool]]:
+    """(seed, run id, is it here) of the runs that differ from this one in their seed only."""
+    if plan is None:
+        return []
+    same = plan.spec.model_dump(mode="json", exclude={"seed", "snapshots"})
+    if plan.spec.start is not None:
+        return []
+    return [
+        (other.spec.seed, run_id, workspace.layout.summary(run_id).exists())
+        for run_id, other in planned.items()
+        if run_id != plan.run_id and other.spec.model_dump(mode="json", exclude={"seed", "snapshots"}) == same
+    ]
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{a: {b: 1}}` as (`a.b`, 1)."""
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from flat(item, f"{prefix}{key}.")
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            for index, part in enumerate(item):
+                yield from flat(part, f"{prefix}{key}.{index}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def line_chart(metrics: pd.DataFrame, name: str, width: float = 300.0, height: float = 150.0) -> Html | None:
+    """One metric over the steps of one run as a small SVG; None if there are fewer than two rows.
+
+    Drawn by hand: matplotlib would take longer for all pages than everything else.
+    """
+    if name not in metrics:
+        return None
+    rows = metrics[["step", name]].dropna()
+    if len(rows) < 2:
+        return None
+    x, y = rows["step"].to_numpy(float), rows[name].to_numpy(float)
+    low, high = y.min(), y.max()
+    room = (high - low) or 1.0
+    left, bottom = 52.0, 22.0
+    across = left + (width - left - 6) * (x - x[0]) / ((x[-1] - x[0]) or 1.0)
+    up = height - bottom - (height - bottom - 10) * (y - low) / room
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True))
+    muted, tint = (f"var(--{key},{LIGHT[key]})" for key in ("muted", "decay4"))
+    texts = [
+        (left - 5, 14, "end", number(float(high))),
+        (left - 5, height - bottom, "end", number(float(low))),
+        (left, height - 6, "start", f"step {x[0]:.0f}"),
+        (width - 6, height - 6, "end", f"{x[-1]:.0f}"),
+    ]
+    written = "".join(
+        f'<text x="{a:g}" y="{b:g}" text-anchor="{side}" style="font-size:10px;fill:{muted}">{text}</text>'
+        for a, b, side, text in texts
+    )
+    said = f"{words(name)}: from {number(float(y[0]))} to {number(float(y[-1]))}, lowest {number(float(low))}"
+    return Html(
+        f'<figure class="small"><figcaption>{escape(words(name))}</figcaption>'
+        f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}"><path d="M{left} 6V{height - bottom}H{width}" style="fill:none;stroke:{muted}"/>'
+        f'<polyline points="{points}" style="fill:none;stroke:{tint};stroke-width:1.8"/>{written}</svg></figure>'
+    )

@@ -1,0 +1,48 @@
+"""The RunSpec: everything that decides the numbers of one training."""
+
+from decaylab.spec.base import Strict
+from decaylab.spec.data import Data, ImageData, TextData
+from decaylab.spec.decay import GROUPS, Decay, DecaySchedule, Group
+from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet
+from decaylab.spec.run import (
+    SGD,
+    AdamW,
+    Drop,
+    Evaluation,
+    Optimizer,
+    Precision,
+    RunSpec,
+    Schedule,
+    Start,
+    dump_spec,
+    load_spec,
+    parse_spec,
+)
+
+__all__ = [
+    "GPT",
+    "GROUPS",
+    "MLP",
+    "SGD",
+    "VGG",
+    "AdamW",
+    "Data",
+    "Decay",
+    "DecaySchedule",
+    "Drop",
+    "Evaluation",
+    "Group",
+    "ImageData",
+    "Model",
+    "Optimizer",
+    "PreActResNet",
+    "Precision",
+    "RunSpec",
+    "Schedule",
+    "Start",
+    "Strict",
+    "TextData",
+    "dump_spec",
+    "load_spec",
+    "parse_spec",
+]

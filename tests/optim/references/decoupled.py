@@ -1,0 +1,1 @@
+from tests.optim.references import Reference  # noqa: F401
