@@ -6,6 +6,7 @@ WORKERS ?= 2
 
 # keys of the configuration; an empty one keeps its value in config/config.yaml
 SCALE ?=
+MINUTES ?=
 REPLICATIONS ?=
 IMAGES ?=
 TEXT ?=
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.lock
 
 config = $(strip $(if $(SCALE),scale='$(SCALE)') $(if $(REPLICATIONS),replications='$(REPLICATIONS)') \
-	$(if $(IMAGES),images='$(IMAGES)') $(if $(TEXT),text='$(TEXT)'))
+	$(if $(MINUTES),minutes='$(MINUTES)') $(if $(IMAGES),images='$(IMAGES)') $(if $(TEXT),text='$(TEXT)'))
 scale = $(or $(SCALE),$(shell sed -n 's/^scale: *//p' config/config.yaml))
 reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
 
@@ -29,7 +30,7 @@ reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-report: env ## train, judge and report; prints the path of the index [SCALE= REPLICATIONS= IMAGES= TEXT= CORES=]
+report: env ## train, judge and report; prints the path of the index [MINUTES= SCALE= REPLICATIONS= IMAGES= TEXT= CORES=]
 	@$(BIN)/snakemake --cores $(CORES) all $(if $(config),--config $(config))
 	@echo "$(reports)/$(scale)/index.html"
 

@@ -153,6 +153,10 @@ class Layout:
         """How many seeds each arm has by now, where claims got more than their first look."""
         return self.results / "seeds" / f"{scale}.json"
 
+    def decided(self, scale: str, key: str, number: int) -> Path:
+        """Empty file: the round `number` of adding seeds to the claims of that key has ended."""
+        return self.results / "seeds" / scale / f"{key}-{number}.done"
+
     def report(self, scale: str, replication: str) -> Path:
         return self.reports / scale / f"{replication}.html"
 

@@ -12,6 +12,7 @@ from decaylab.files import Layout
 from decaylab.replication import Replication, expand, load_replication, replication_file
 from decaylab.workspace import Workspace
 
+SEEDS = [0, 1, 2, 3, 4, 5]
 CHANCE = {"loss": 2.302585, "error": 0.9}
 CLAIM = {
     "id": "decay-helps",
@@ -52,12 +53,12 @@ REPLICATION = {
                     "off": {"decay": {"weight_decay": 0.0}},
                     "on": {"decay": {"weight_decay": 0.01}},
                 },
-                "seed": [0, 1, 2],
+                "seed": SEEDS,
             },
         },
         "wide": {
             "label": "MLP of several widths",
-            "axes": {"width": [10, 100, 1000], "weight_decay": [0.001, 0.01], "seed": [0, 1, 2]},
+            "axes": {"width": [10, 100, 1000], "weight_decay": [0.001, 0.01], "seed": SEEDS},
         },
     },
     "scales": {"smoke": {"grids": {"wide": {"skip": True}}}, "gpu": {"grids": {"wide": {"skip": True}}}},

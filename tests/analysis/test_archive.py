@@ -13,12 +13,13 @@ from decaylab.analysis.filing import add, collect, slug
 from decaylab.analysis.judge import judge
 from decaylab.analysis.pack import RUNS, write_pack
 from decaylab.analysis.preregistration import register_claims
-from decaylab.analysis.restoring import restore
+from decaylab.analysis.restoring import restore, restored_verdicts
 from decaylab.analysis.results import load_run
 from decaylab.analysis.run_table import write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout
-from decaylab.replication import expand, plan_runs, select
+from decaylab.replication import arm_key, expand, plan_runs, select
+from decaylab.seeds import changing_seeds
 from decaylab.sources import Choice, choose
 from decaylab.workspace import Workspace
 
@@ -41,13 +42,13 @@ def test_evidence_has_arms_runs_and_the_verdict(lab):
     assert value["versions"] == [{"torch": "2.15"}]
     assert value["data"] == [{"source": "procedural", "sha256": "d" * 64}]
     assert value["metrics"] == ["norm.mlp", "odd", "test_error"], "norm.head is of one group, and no claim reads it"
-    assert (value["runs_planned"], len(value["runs"]), value["seconds"]) == (30, 30, 60)
+    assert (value["runs_planned"], len(value["runs"]), value["seconds"]) == (60, 60, 120)
     assert len(value["arms"]) == 4 + 6
     arm = value["arms"][0]
     assert arm["parameters"] == {"grid": "mlp", "learning_rate": 0.1, "decay": "off"}
-    assert (arm["n"], arm["seconds"], len(arm["run_ids"])) == (3, 6, 3)
-    assert arm["mean"] == [1, None, pytest.approx(0.21)]
-    assert arm["sd"] == [0, None, pytest.approx(statistics.stdev([0.2, 0.21, 0.22]))]
+    assert (arm["n"], arm["seconds"], len(arm["run_ids"])) == (6, 12, 6)
+    assert arm["mean"] == [1, None, pytest.approx(0.225)]
+    assert arm["sd"] == [0, None, pytest.approx(statistics.stdev([0.2, 0.21, 0.22, 0.23, 0.24, 0.25]), rel=1e-5)]
     by_id = {run["run_id"]: run for run in value["runs"]}
     assert by_id[arm["run_ids"][1]]["final"] == [1, None, 0.21]
     assert by_id[spec.run_id]["texts"] == {"completion": "Every effort"}
@@ -67,7 +68,7 @@ def test_evidence_of_a_part_of_the_plan(lab):
     rep = lab.replication()
     lab.fill(rep, "laptop", final, lambda p: p["seed"] == 0)
     value = json.loads(collect(rep, lab.workspace("laptop")).read_text())
-    assert (value["runs_planned"], len(value["runs"])) == (30, 10)
+    assert (value["runs_planned"], len(value["runs"])) == (60, 10)
     assert value["arms"][0]["sd"] == [None, None], "one seed has no deviation"
     assert value["verdicts"]["claims"][0]["n"] == 1
 
@@ -79,7 +80,7 @@ def test_a_diverged_member_is_not_hidden_in_a_mean(lab):
         lab.run(spec, {"test_error": None if lost else 0.2}, diverged_at_step=7 if lost else None)
     value = json.loads(collect(rep, lab.workspace("laptop")).read_text())
     assert value["arms"][0]["mean"] == [None]
-    assert sorted(run["diverged_at_step"] or 0 for run in value["runs"]) == [0] * 20 + [7] * 10
+    assert sorted(run["diverged_at_step"] or 0 for run in value["runs"]) == [0] * 50 + [7] * 10
 
 
 def test_many_runs_stay_small(lab):
@@ -189,7 +190,7 @@ def test_restored_evidence_is_judged_as_it_was_filed_and_as_the_runs_were(lab, g
     (path,) = add([pack()], lab.root)
     assert files(lab) == ["gpu-procedural-nvidia-h200.json", "gpu-procedural-nvidia-h200.parquet"]
     filed = json.loads(path.read_text())
-    assert (filed["commits"], filed["runs_planned"], len(filed["runs"])) == (["abc123"], 12, 12)
+    assert (filed["commits"], filed["runs_planned"], len(filed["runs"])) == (["abc123"], 24, 24)
     there = lab.layout.filed(path.stem)
     assert restore(path.stem, there, lab.root) == ["tiny"]
     claims = claims_of(judge(rep, Workspace(lab.root, "gpu", there)))
@@ -200,7 +201,7 @@ def test_restored_evidence_is_judged_as_it_was_filed_and_as_the_runs_were(lab, g
     assert claims_of(judge(rep, Workspace(lab.root, "gpu", machine))) == claims
     origin = read_origin(there)
     assert (origin.name, origin.scale, origin.choices) == (path.stem, "gpu", {})
-    assert origin.filed["tiny"]["runs"] == 12
+    assert origin.filed["tiny"]["runs"] == 24
     # a second time, over the first
     assert restore(path.stem, there, lab.root) == ["tiny"]
 
@@ -224,8 +225,8 @@ def test_packs_of_the_same_hardware_are_united(lab, gpu):
     add([pack("a.zip", lambda p: p["seed"] == 0)], lab.root)
     (path,) = add([pack("b.zip", lambda p: p["seed"] > 0)], lab.root)
     value = json.loads(path.read_text())
-    assert len(value["runs"]) == 12
-    assert value["verdicts"]["claims"][0]["n"] == 3
+    assert len(value["runs"]) == 24
+    assert value["verdicts"]["claims"][0]["n"] == 6
     before = value
     # the same again, and a part of it, change nothing
     add([lab.root / "a.zip", lab.root / "b.zip"], lab.root)
@@ -276,7 +277,7 @@ def test_runs_that_are_planned_no_more_stay_filed(lab, gpu):
     write_pack(lab.root / "new.zip", planned, Workspace(lab.root, "gpu", machine))
     add([lab.root / "new.zip"], lab.root)
     value = json.loads(path.read_text())
-    assert (value["runs_planned"], len(value["runs"])) == (12, 16)
+    assert (value["runs_planned"], len(value["runs"])) == (12, 28)
     assert sum(arm["n"] for arm in value["arms"]) == 12
 
 
@@ -297,6 +298,31 @@ def test_data_of_the_users_own_are_restored_without_the_files(lab, gpu):
     assert json.loads(own.read_text())["choices"] == {}
     with pytest.raises(InputError, match="images: filed are runs on other content, with sha256 aaaa"):
         add([pack("b.zip", choices={"images": Choice("mine.tar", "b" * 64)})], lab.root)
+
+
+def test_seeds_that_looks_added_are_filed_and_judged(lab):
+    rep = lab.replication({"looks": {"laptop": [6, 10]}})
+    arms = {arm_key(p): 10 for _, p, _ in expand(rep, "laptop") if p["grid"] == "mlp"}
+    runs = [run for run in expand(rep, "laptop", seeds=arms) if run[1]["grid"] == "mlp"]
+    for spec, p, _ in runs:
+        lab.run(spec, {"test_error": 0.3 - 0.1 * (p["decay"] == "on") + 0.001 * p["seed"]})
+    with changing_seeds(lab.workspace()) as record:
+        record.seeds["tiny"] = arms
+    path = collect(rep, lab.workspace())
+    value = json.loads(path.read_text())
+    assert (len(value["runs"]), value["runs_planned"]) == (40, 60 + 16)
+    assert [look["n"] for look in value["verdicts"]["claims"][0]["parts"][0]["looks"]] == [6, 10]
+    restore(path.stem, there := lab.layout.filed(path.stem), lab.root)
+    found = restored_verdicts(rep, path.stem, Workspace(lab.root, "laptop", there))
+    assert claims_of(found) == value["verdicts"]["claims"]
+    # a pack of another machine may bring them too
+    away = type(lab)(lab.root, Layout(lab.root / "away"))
+    planned = plan_runs([rep], "laptop", seeds={"tiny": arms})
+    for spec, p, _ in runs:
+        away.run(spec, {"test_error": 0.3 + 0.001 * p["seed"]}, hardware={"name": "NVIDIA A100"})
+    write_pack(lab.root / "seeds.zip", planned, away.workspace())
+    (path,) = add([lab.root / "seeds.zip"], lab.root)
+    assert len(json.loads(path.read_text())["runs"]) == 40
 
 
 def test_packs_of_different_options_never_overwrite_each_other(lab, gpu):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,42 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FORM = '''"""Decoupled decay, stronger where the gradient of a group is larger than its running mean."""
-
-import torch
-
-from decaylab.optim.form import DecayForm
-
-PARAMETERS = {"memory": {"default": 0.9, "ge": 0, "lt": 1}}
-
-
-class Form(DecayForm):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        first = next(iter(self.groups.values()))[0]
-        size = len(self.groups)
-        self.state = {name: torch.zeros(size, dtype=torch.float64, device=first.device) for name in ("now", "mean")}
-        self.numbers = {group: number for number, group in enumerate(self.groups)}
-
-    def observe(self, step, learning_rate, skipped):
-        norms = [
-            torch.stack([w.grad.double().square().sum() if w.grad is not None else w.new_zeros(()) for w in weights])
-            for weights in self.groups.values()
-        ]
-        now = torch.stack([squares.double().sum().sqrt() for squares in norms])
-        memory = self.parameters["memory"] if step else 0.0
-        mean = self.state["mean"] * memory + (1 - memory) * now
-        for name, new in (("now", now), ("mean", mean)):
-            kept = self.state[name]
-            kept.copy_(new if skipped is None else torch.where(skipped, kept, new))
-
-    def shared(self, group):
-        return group
-
-    def rate(self, group, coefficient, learning_rate):
-        number = self.numbers[group]
-        return learning_rate * coefficient * self.state["now"][number] / (self.state["mean"][number] + 1e-30)
-'''
+PAGE = (ROOT / "docs" / "weight-decay.md").read_text(encoding="utf-8")
+FORM = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+"""as the page prints it"""
 
 REFERENCE = """import math
 
@@ -63,7 +31,7 @@ class Reference(references.Reference):
         self.mean = {group: memory * old[group] + (1 - memory) * now for group, now in self.now.items()}
 
     def rate(self, group, coefficient, learning_rate):
-        return learning_rate * coefficient * self.now[group] / (self.mean[group] + 1e-30)
+        return learning_rate * coefficient * self.now[group] / self.mean[group]
 """
 
 TRAIN = """

@@ -62,3 +62,9 @@ def test_preconditions_and_looks_are_preregistered():
 def test_looks_increase():
     with pytest.raises(ValueError, match="laptop: expected increasing numbers of seeds"):
         claim(looks={"laptop": [10, 6]})
+
+
+def test_a_proportion_of_runs_below_a_bound():
+    (test,) = claim(metric="train_loss over 0.4 to 0.5 < 0.05", contrast=None, expect="above 0.5 of seeds").tests
+    assert (test.metric.name, test.metric.over, test.metric.below) == ("train_loss", (0.4, 0.5), 0.05)
+    assert test.kind == "proportion"

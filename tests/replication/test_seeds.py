@@ -71,3 +71,11 @@ def test_a_child_grows_after_its_parent(rep):
     runs = expand(rep, "paper", seeds={parent: 4, child: 4})
     assert seeds_of(runs, grid="tuned", weight_decay=0, start_at=1.0) == [0, 1, 5, 6]
     assert seeds_of(runs, grid="tuned", weight_decay=0, start_at=0.5) == [0, 1, 5]
+
+
+def test_a_first_look_with_fewer_seeds_does_not_bind_added_ones(rep):
+    grid = rep.grids["main"].model_copy(update={"only": [{"weight_decay": 0.1, "seed": [0]}, {"weight_decay": 0}]})
+    rep = rep.model_copy(update={"grids": {"main": grid}})
+    assert seeds_of(expand(rep, "paper"), grid="main", weight_decay=0.1) == [0]
+    key = arm_key({"grid": "main", "weight_decay": 0.1})
+    assert seeds_of(expand(rep, "paper", seeds={key: 4}), grid="main", weight_decay=0.1) == [0, 1, 5, 6]

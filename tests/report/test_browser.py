@@ -8,7 +8,7 @@ from decaylab.analysis.filing import collect
 from decaylab.analysis.restoring import restore
 from decaylab.files import Layout
 from decaylab.replication import load_replication, replication_file
-from decaylab.report.archive_pages import build_filed_site, render_filed
+from decaylab.report.archive_pages import build_archive_site, render_archived
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site
 from decaylab.workspace import Workspace
@@ -32,8 +32,8 @@ def test_pages_work_in_a_browser_without_a_network(clone, repository, inventor, 
     # the same runs, filed and restored
     filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), workspace).stem
     restore(filed, real.filed(filed), real_root)
-    shown = render_filed(filed, "loss_stabilization", workspace)
-    every = build_filed_site(workspace)
+    shown = render_archived(filed, "loss_stabilization", workspace)
+    every = build_archive_site(workspace)
     assert figures_of(shown) == figures_of(report)
     found = browse([index, next(index.parent.glob("runs/*.html")), report])
     assert len(browse([every, shown])[shown.name]["figures"]) >= 5

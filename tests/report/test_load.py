@@ -19,13 +19,13 @@ def report(clone):
 
 
 def test_runs_have_parameters_and_final_metrics(report):
-    assert len(report.runs) == 18
+    assert len(report.runs) == 36
     assert {"grid", "seed", "weight_decay", "test_error", "weight_norm", "diverged", "predicted_seconds"} <= set(
         report.runs
     )
     assert set(report.select(weight_decay=[0, 0.1], seed=1)["weight_decay"]) == {0, 0.1}
     assert report.select(no_such_parameter=1).empty
-    assert report.guess(weight_decay=0) == pytest.approx(0.9)
+    assert report.chance_level(weight_decay=0) == pytest.approx(0.9)
     assert report.drop() == 50
 
 
@@ -38,7 +38,7 @@ def test_curves_are_long_and_keep_the_order_of_metrics(report):
     assert report.curves("train_loss", grid="absent").empty
 
 
-def test_a_diverged_run_counts_as_a_guess(clone, inventor, tmp_path):
+def test_a_diverged_run_counts_at_chance_level(clone, inventor, tmp_path):
     root, _ = clone
     layout = Layout(tmp_path)
     for spec, _, _ in expand(load_replication(replication_file(root, "tiny_run")), "smoke"):
@@ -51,14 +51,14 @@ def test_a_diverged_run_counts_as_a_guess(clone, inventor, tmp_path):
 
 def test_summary_has_one_row_an_arm(report):
     table = report.summary(["weight_decay"], "test_error", learning_rate=0.1)
-    assert list(table["seeds"]) == [3, 3, 3]
+    assert list(table["seeds"]) == [6, 6, 6]
     assert "\u00b1" in table["test_error"].iloc[0]
     assert report.summary(["no_such_parameter"], "test_error").empty
 
 
 def test_arms_say_what_is_missing(report):
     row = report.arms.iloc[0]
-    assert (row["planned"], row["finished"]) == (18, 18)
+    assert (row["planned"], row["finished"]) == (36, 36)
     assert "weight_decay: 0, 0.01, 0.1" in row["varied"]
 
 
@@ -87,7 +87,7 @@ def test_claims_come_from_here_then_from_evidence(clone):
         return {view["claim"]: view for view in claim_views(rep, Workspace(root, "smoke", layout))}
 
     here = views("tiny_run")["decay-helps"]
-    assert (here["verdict"], here["origin"], here["n"]) == ("reproduced", None, 3)
+    assert (here["verdict"], here["origin"], here["n"]) == ("reproduced", None, 6)
     assert here["difference_from_source"] == pytest.approx(here["estimate"] + 0.05)
     assert all(run["link"] for run in here["runs"])
     elsewhere = views("tiny_evidence")["decay-helps"]

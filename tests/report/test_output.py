@@ -30,7 +30,7 @@ def test_a_figure_names_its_grid_its_runs_and_its_data(report, tmp_path):
     line = int(re.search(r'href="yaml/tiny_run.html#L(\d+)"', html)[1])
     assert lines_of(report)[line - 1].strip() == "main:"
     assert set(re.findall(r'href="runs/([^"]+).html"', html)) == set(runs["run_id"])
-    assert "<summary>9 runs</summary>" in html
+    assert "<summary>18 runs</summary>" in html
     data = pd.read_csv(tmp_path / "reports" / "smoke" / re.search(r'href="(data/[^"]+)"', html)[1])
     assert data["test_error"].tolist() == pytest.approx(runs["test_error"].tolist(), rel=1e-6)
     assert data["run_id"].tolist() == runs["run_id"].tolist()
@@ -52,11 +52,12 @@ def test_the_forest_names_claims(report):
         assert lines_of(report)[int(line) - 1].strip() == f"- id: {name}"
 
 
-def test_elsewhere_a_figure_is_a_picture(report):
-    bundle = report.show(figures.final_values(report.runs, "test_error"), "x")._repr_mimebundle_()
-    assert set(bundle) == {PAGE, "image/png", "text/plain"}
-    assert bundle["image/png"].startswith("iVBORw0KGgo")
-    assert bundle["text/plain"].startswith("Chart. ")
+def test_elsewhere_a_figure_is_a_picture_with_its_caption(report):
+    picture, caption = report.show(figures.final_values(report.runs, "test_error"), "A caption.").bundles()
+    assert set(picture) == {PAGE, "image/png", "text/plain"}
+    assert picture["image/png"].startswith("iVBORw0KGgo")
+    assert picture["text/plain"].startswith("Chart. ")
+    assert caption == {PAGE: "", "text/markdown": "A caption.", "text/plain": "A caption."}
 
 
 def test_what_cannot_be_drawn_is_said(report, tmp_path):

@@ -75,7 +75,7 @@ def index(site, clone):
 
 
 def test_pages_are_offline_and_their_links_lead_somewhere(site, clone):
-    assert len(site) == 2 + 18 + 3 + 1  # index, report; runs; replication.yaml; archived runs
+    assert len(site) == 2 + 36 + 3 + 1  # index, report; runs; replication.yaml; archived runs
     for page in site.values():
         check_offline(page)
         check_links(page, site, clone[1].reports.resolve())
@@ -100,7 +100,7 @@ def test_a_row_has_what_a_reader_needs(index):
     expected += ["at the small learning rate", "Ours differs by", "tiny_run.html#claim-decay-helps"]
     for part in [*expected, "yaml/tiny_run.html#L"]:
         assert part in text, part
-    assert re.search(r"\u2212\d\.\d points \[\u2212\d\.\d, \u2212\d\.\d\]", text)
+    assert re.search(r"\u2212\d\.\d+ points \[\u2212\d\.\d+, \u2212\d\.\d+\]", text)
     assert "archived runs" in row(index, "tiny_evidence-claim-decay-helps")
     assert "not run" in row(index, "tiny_never-claim-decay-helps")
 
@@ -126,7 +126,8 @@ def test_verdicts_are_counted_with_what_chance_would_give(index):
     counts = re.findall(r'<li><b>(\d+)</b><span class="verdict ([a-z-]+)">', index.text)
     assert counts == [("2", "reproduced"), ("2", "contradicted"), ("5", "not-run")]
     assert "4 of 9 claims judged, 2 of them from archived runs." in index.text
-    assert re.search(r"chance alone would give about 0\.\d+", index.text)
+    assert "By chance, at most 0.15 of the 3 tests judged here are decided wrongly" in index.text
+    assert re.search(r"of the 2 decided claims. \d of these survive the Benjamini-Hochberg", index.text)
 
 
 def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path):
@@ -154,7 +155,7 @@ def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
     assert f"{page.path.stem}.csv" in page.links
     assert (page.path.with_suffix(".csv")).read_text(encoding="utf-8").startswith("step,")
     assert page.text.count('<figure class="small">') == 3
-    assert len(re.findall(r">seed \d</a>", page.text)) == 2
+    assert len(re.findall(r">seed \d</a>", page.text)) == 5
     assert f"decaylab train {page.path.stem} --scale smoke" in page.text
     for part in ("optimizer.learning_rate", "An invented processor", "12.3 k", "predicted", "configured", "line "):
         assert part in page.text, part

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.training.norms import BLOCK, effective_learning_rate, gradient_norms, vector_norm, weight_norms
+from decaylab.optim.norms import BLOCK, vector_norm
+from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
 
 
 def tensors(seed, sizes, dtype=torch.float32):

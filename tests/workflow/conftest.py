@@ -21,10 +21,11 @@ import sys
 import time
 from pathlib import Path
 
-from decaylab.data import prepared_key
-from decaylab.files import Layout
-from decaylab.replication import plan_runs, select
-from decaylab.workspace import find_root
+from decaylab.files import Layout, write_json
+from decaylab.fingerprint import fingerprint
+from decaylab.replication import arm_key, expand, plan_here, plan_runs, record_seeds, select
+from decaylab.seeds import Round, changing_seeds
+from decaylab.workspace import Workspace, find_root
 
 command, words = sys.argv[1], sys.argv[2:]
 options, names = {{}}, []
@@ -45,15 +46,32 @@ def write(path):
     path.write_text(command)
 
 
+def finish(run):
+    write_json(layout.summary(run.run_id), {{"code": fingerprint(run.spec)}})
+    write(layout.metrics(run.run_id))
+    for step in run.spec.snapshots:
+        write(layout.snapshot(run.run_id, step))
+
+
+space = Workspace(find_root(), scale, layout)
 if command == "train":
     time.sleep({sleep})
-    runs = plan_runs(select(find_root(), "all"), scale)
+    runs = plan_here(select(find_root(), "all"), space)
     for run_id in names:
-        spec = runs[run_id].spec
-        for path in (layout.summary(run_id), layout.metrics(run_id)):
-            write(path)
-        for step in spec.snapshots:
-            write(layout.snapshot(run_id, step))
+        finish(runs[run_id])
+elif command == "decide":
+    # one more seed for every arm; a file says that this is not enough
+    for rep in select(find_root(), names):
+        seeds = {{arm_key(parameters): 3 for _, parameters, _ in expand(rep, scale)}}
+        runs = plan_runs([rep], scale, seeds={{rep.name: seeds}})
+        for run_id, run in runs.items():
+            if not layout.summary(run_id).exists():
+                finish(run)
+        record_seeds(rep, space, runs)
+    with changing_seeds(space) as record:
+        key = options["round"][0]
+        number = record.rounds.get(key, Round()).number + 1
+        record.rounds[key] = Round(number, not Path("undecided").exists())
 elif command == "data":
     for key in options["key"]:
         write(layout.prepared(key) / "meta.json")

@@ -53,7 +53,7 @@ def test_there_is_one_target_for_each_replication(start):
 
 def test_no_replication_can_take_the_name_of_a_rule():
     rules = "".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")])
-    assert set(re.findall(r"^rule (\w+):", rules, re.M)) | {"all"} == RESERVED
+    assert set(re.findall(r"^(?:rule|checkpoint) (\w+):", rules, re.M)) | {"all"} == RESERVED
 
 
 @pytest.mark.slow

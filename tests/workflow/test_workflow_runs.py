@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from decaylab.replication import plan_runs, select
+from decaylab.files import Layout
+from decaylab.replication import plan_here, plan_runs, select
+from decaylab.workspace import Workspace
 
 SCALE = "laptop"
 pytestmark = pytest.mark.slow
@@ -194,3 +196,68 @@ def test_a_failed_job_shows_its_log_and_does_not_stop_the_others(clone):
     assert (clone.path / "reports" / SCALE / "with_gpt.html").exists()
     assert not (clone.path / "reports" / SCALE / "with_vgg.html").exists()
     assert not re.search("Traceback", done.stderr)
+
+
+def add_looks(clone, name: str) -> None:
+    edit_replication(clone, name, lambda value: value["claims"][0].update(looks={SCALE: [2, 3]}))
+
+
+def seeds_here(clone, name: str) -> set[str]:
+    """Ids of all runs of a replication, those of added seeds included."""
+    space = Workspace(clone.path, SCALE, Layout(clone.path / "results", clone.path / "reports"))
+    return set(plan_here(select(clone.path, name), space))
+
+
+def test_seeds_are_added_after_the_first_look_and_only_while_claims_are_undecided(clone):
+    add_looks(clone, "with_vgg")
+    undecided = clone.path / "undecided"
+    undecided.touch()
+
+    calls = clone.run("all")
+
+    assert [call for call in calls if call.startswith("decide")] == ["decide with_vgg"]
+    assert clone.trained(calls) == ids(clone, "with_vgg")
+    assert seeds_here(clone, "with_vgg") > ids(clone, "with_vgg")
+    # the index is made of everything that was added, but more seeds could still decide the claims
+    assert clone.run("all") == ["decide with_vgg", "judge with_vgg", "render with_vgg", "site"]
+    undecided.unlink()
+    clone.run("all")
+    assert clone.planned("all") == []
+    # whatever time is given, and without any
+    assert clone.planned("all", "--config", "minutes=60") == []
+    assert clone.planned("all", "--config", "minutes=0") == []
+
+
+def test_without_time_claims_are_judged_at_the_first_look(clone):
+    add_looks(clone, "with_vgg")
+    calls = clone.run("all", "--config", "minutes=0")
+    assert not [call for call in calls if call.startswith("decide")]
+    assert clone.run("all") == ["decide with_vgg", "judge with_vgg", "render with_vgg", "site"]
+
+
+def test_a_replication_alone_gets_the_time_for_itself(clone):
+    for name in ("with_vgg", "with_gpt"):
+        add_looks(clone, name)
+        # a claim needs one run for each seed
+        edit_replication(clone, name, lambda value: value["grids"].pop("tiny_lr", None))
+    calls = clone.run("with_gpt")
+    assert [call for call in calls if call.startswith("decide")] == ["decide with_gpt"]
+    assert clone.trained(calls) == ids(clone, "with_gpt")
+    calls = clone.run("with_gpt", "with_vgg")
+    assert [call for call in calls if call.startswith("decide")] == ["decide with_vgg with_gpt"]
+
+
+def test_an_edit_of_code_forgets_added_runs_and_adds_them_again(clone):
+    add_looks(clone, "with_vgg")
+    clone.run("all")
+    added = seeds_here(clone, "with_vgg") - ids(clone, "with_vgg")
+    old = {run_id: (clone.path / "results" / "runs" / run_id / "summary.json").read_text() for run_id in added}
+    append(clone.path / "src" / "decaylab" / "models" / "vgg.py", "\nUNUSED = 1\n")
+
+    calls = clone.run("all")
+
+    assert clone.trained(calls) == ids(clone, "with_vgg")
+    assert "decide with_vgg" in calls
+    for run_id, text in old.items():
+        assert (clone.path / "results" / "runs" / run_id / "summary.json").read_text() != text
+    assert clone.planned("all") == []

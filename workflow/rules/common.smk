@@ -34,11 +34,54 @@ wildcard_constraints:
     name=any_of(PLAN.replications),
     filed=any_of(PLAN.evidence),
     filed_scale=any_of(SCALES),
+    key="[0-9a-f]{12}",
+    number=r"\d+",
+
+
+def decision_for(name):
+    """The round of added seeds that a replication's verdicts wait for; None without one."""
+    targets = workflow.dag_settings.targets or ()
+    return PLAN.rounds.round_of(PLAN.rounds.scope(name, targets, PLAN.chosen))
 
 
 def results_of(wildcards):
-    """Summaries and metrics of all runs of a replication."""
-    return PLAN.results(wildcards.name)
+    """Summaries and metrics of all runs of a replication, once seeds were added to its claims."""
+    decision = decision_for(wildcards.name)
+    if decision is None:
+        return PLAN.results(wildcards.name)
+    # raises until the round has ended; then snakemake asks again, and the results have the added runs
+    done = checkpoints.decide.get(key=decision.key, number=decision.number).output.done
+    return [*PLAN.results(wildcards.name), done]
+
+
+def rounds_wanted(wildcards):
+    """Ends of all rounds that the targets wait for.
+
+    They belong to the targets, because snakemake makes no missing file whose products are there.
+    """
+    targets = workflow.dag_settings.targets or ()
+    names = [name for name in PLAN.replications if name in targets] or PLAN.chosen
+    found = {decision_for(name) for name in names} - {None}
+    return sorted(
+        PLAN.layout.decided(PLAN.scale, decision.key, decision.number)
+        for decision in found
+    )
+
+
+def first_looks(wildcards):
+    """Results that the claims of a round are first judged by."""
+    return PLAN.first(*PLAN.rounds.by_key(wildcards.key).names)
+
+
+def data_of_round(wildcards):
+    """All data sets that runs of a round may need."""
+    return PLAN.metas(PLAN.rounds.by_key(wildcards.key).names)
+
+
+def replications_of(wildcards):
+    """Names of the replications of a round, and the time until which it may train."""
+    names = PLAN.rounds.by_key(wildcards.key).names
+    return Untracked(*names, until=PLAN.rounds.until(names))
 
 
 def claims_of(wildcards):

@@ -59,6 +59,7 @@ for name in PLAN.replications:
         input:
             html=PLAN.layout.report(PLAN.scale, name),
             shown=PLAN.layout.shown(PLAN.scale, name),
+            rounds=rounds_wanted,
         localrule: True
         message:
             "Ready: {input.html}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from decaylab.replication import (
     Scalar,
     Test,
     Variant,
+    arm_key,
     expand,
     grids_at,
     matches,
@@ -27,6 +28,8 @@ from decaylab.spec import RunSpec
 from decaylab.workspace import Scale
 
 BEST = "best"
+TUNING_SEEDS = 3
+"""the first seeds in planned order choose the settings that `best` stands for, and are not judged"""
 Seed = Scalar
 Selector = dict[str, Scalar]
 Key = tuple[Scalar, ...]
@@ -92,6 +95,27 @@ def common_seeds(terms: list[ArmTerm], present: set[str] | None = None) -> list[
     return [seed for seed in first if all(seed in seeds for seeds in others)]
 
 
+def needs_tuning(terms: list[ArmTerm]) -> bool:
+    """Whether any arm has a parameter whose value is `best`."""
+    return any(BEST in term.arm.selector.values() for term in terms)
+
+
+def split_seeds(terms: list[ArmTerm]) -> tuple[list[Seed], list[Seed]]:
+    """The tuning seeds and the seeds to be judged, in planned order."""
+    seeds = common_seeds(terms)
+    count = TUNING_SEEDS if needs_tuning(terms) else 0
+    return seeds[:count], seeds[count:]
+
+
+def most_seeds(rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None) -> dict[str, int]:
+    """The seeds that claims may ever ask for, as `expand` takes them: those of the last look in every arm."""
+    last = max((claim.looks[scale][-1] for claim in rep.claims if scale in (claim.looks or {})), default=0)
+    if not last:
+        return {}
+    arms = {arm_key(parameters) for _, parameters, _ in expand(rep, scale, dict(choices or {}))}
+    return dict.fromkeys(arms, last + TUNING_SEEDS)
+
+
 @dataclass
 class RunIndex:
     """The planned runs of a replication at a scale, found by selectors."""
@@ -103,9 +127,9 @@ class RunIndex:
 
     @classmethod
     def of(
-        cls, rep: Replication, scale: Scale, choices: dict[str, Choice] | None, seeds: Seeds | None = None
+        cls, rep: Replication, scale: Scale, choices: Mapping[str, Choice] | None = None, seeds: Seeds | None = None
     ) -> RunIndex:
-        planned = expand(rep, scale, choices, seeds=seeds)
+        planned = expand(rep, scale, dict(choices or {}), seeds=seeds)
         runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in planned]
         return cls(rep, scale, runs, set(grids_at(rep, scale)))
 
@@ -217,3 +241,5 @@ def check_claims(rep: Replication, scale: Scale, choices: dict[str, Choice] | No
                     index.terms(test, variant.arm, index.where(claim, test, variant))
                 except AbsentGrid:
                     continue
+        for condition in claim.preconditions or []:
+            index.arm(condition.arm, index.where(claim))

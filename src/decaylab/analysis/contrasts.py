@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,59 +16,99 @@ from decaylab.analysis.verdict import ChosenSetting
 from decaylab.replication import Metric, Test
 
 
-@dataclass
+@dataclass(frozen=True)
 class Contrast:
-    """One seed's number, the runs that it was computed from, and the settings that `best` chose."""
+    """One seed's number and the runs that it was computed from."""
 
     value: float | None
     """None if a run has no such number"""
-    run_ids: list[str] = field(default_factory=list)
-    chosen: list[ChosenSetting] = field(default_factory=list)
+    run_ids: list[str]
+    binary: bool
+    """whether all numbers that went into it are 0 or 1"""
 
 
-def contrast(test: Test, terms: list[ArmTerm], seed: Seed, results: Results, where: str) -> Contrast:
+Settings = Mapping[tuple[int, Key], Key | None]
+"""(term, value of the slope's axis): the chosen cell of the arm; None if no cell has numbers"""
+
+
+def choose_settings(
+    test: Test, terms: list[ArmTerm], tuning: list[Seed], results: Results, where: str
+) -> tuple[Settings, list[ChosenSetting]]:
+    """The cells that `best` stands for, chosen on the tuning seeds, and the same for the verdict file.
+
+    Picking the best of several settings on the seeds that are then judged would report luck as an effect.
+
+    Raises:
+        InputError: a run lacks the metric by which the best is chosen.
+    """
+    settings: dict[tuple[int, Key], Key | None] = {}
+    chosen: list[ChosenSetting] = []
+    skip = 1 if test.slope_over else 0  # the slope's axis comes first, then those of the best values
+    for number, term in enumerate(terms):
+        for value, cells in term.arm.groups(bool(test.slope_over)).items():
+            if BEST not in term.arm.selector.values():
+                settings[number, value] = cells[0]
+                continue
+            cells = [key for key in cells if _may_choose(test, term.arm, key)]
+            key = _best(term.arm, cells, tuning, test.best_by or test.metric, results, where)
+            settings[number, value] = key
+            if key is not None:
+                at = {test.slope_over: value[0]} if test.slope_over else {}
+                values = dict(zip(term.arm.axes[skip:], key[skip:], strict=True))
+                setting = ChosenSetting(arm=term.arm.selector | at, tuned_on=tuning, values=values)
+                chosen += [setting] if setting not in chosen else []
+    return settings, chosen
+
+
+def contrast(
+    test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings, results: Results, where: str
+) -> Contrast:
     """The weighted sum of a test's terms for one seed, minus its reference. Raises InputError from the metric."""
     total: float | None = -test.reference
     run_ids: list[str] = []
-    chosen: list[ChosenSetting] = []
-    skip = 1 if test.slope_over else 0  # the slope's axis comes first, then those of the best values
-    for term in terms:
+    read: list[float] = []
+    for number, term in enumerate(terms):
         points: list[float | None] = []
-        for value, cells in term.arm.groups(bool(test.slope_over)).items():
-            key = _best(term.arm, cells, seed, test.best_by or test.metric, results, where)
+        for value in term.arm.groups(bool(test.slope_over)):
+            key = settings[number, value]
             if key is None:
                 points.append(None)
                 continue
             run_id = term.arm.cells[key][seed].id
             run_ids.append(run_id)
             points.append(evaluate(results.runs[run_id], term.metric, where))
-            if best := dict(zip(term.arm.axes[skip:], key[skip:], strict=True)):
-                at = {test.slope_over: value[0]} if test.slope_over else {}
-                chosen.append(ChosenSetting(arm=term.arm.selector | at, seed=seed, values=best))
         if None in points:
             total = None
         elif total is not None:
-            number = statistics.slope(abscissae(term.arm, test, where), points) if test.slope_over else points[0]
-            total += term.weight * number
-    chosen = [item for i, item in enumerate(chosen) if item not in chosen[:i]]
+            read += points
+            point = statistics.slope(abscissae(term.arm, test, where), points) if test.slope_over else points[0]
+            total += term.weight * point
     # two terms may read different metrics of one run
-    return Contrast(total, list(dict.fromkeys(run_ids)), chosen)
+    return Contrast(total, list(dict.fromkeys(run_ids)), set(read) <= {0.0, 1.0})
 
 
-def _best(arm: Arm, cells: list[Key], seed: Seed, by: Metric, results: Results, where: str) -> Key | None:
-    """The cell with the lowest mean of `by` over all seeds but `seed`; None if there are no others.
+def runs_of(test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings) -> list[str]:
+    """Ids of the runs that `contrast` reads for a seed."""
+    return [
+        term.arm.cells[key][seed].id
+        for number, term in enumerate(terms)
+        for value in term.arm.groups(bool(test.slope_over))
+        if (key := settings[number, value]) is not None
+    ]
 
-    A cell with a run that has no number for `by` is never the best.
-    """
-    if BEST not in arm.selector.values():
-        return cells[0]
-    others = [other for other in arm.seeds(set(results.runs)) if other != seed]
-    if not others:
-        return None
+
+def _may_choose(test: Test, arm: Arm, key: Key) -> bool:
+    """Whether `best_among` lets `best` choose this cell."""
+    allowed = test.best_among or {}
+    return all(value in allowed[axis] for axis, value in zip(arm.axes, key, strict=True) if axis in allowed)
+
+
+def _best(arm: Arm, cells: list[Key], tuning: list[Seed], by: Metric, results: Results, where: str) -> Key | None:
+    """The cell with the lowest mean of `by` over the tuning seeds; a cell with a run that has no number never wins."""
 
     def mean(key: Key) -> float:
-        values = [evaluate(results.runs[arm.cells[key][other].id], by, where) for other in others]
+        values = [evaluate(results.runs[arm.cells[key][seed].id], by, where) for seed in tuning]
         return math.inf if None in values else float(np.mean(values))
 
-    best = min(cells, key=mean)
-    return best if math.isfinite(mean(best)) else None
+    best = min(cells, key=mean, default=None)
+    return best if best is not None and math.isfinite(mean(best)) else None

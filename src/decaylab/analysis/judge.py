@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from decaylab.analysis import preregistration, statistics
-from decaylab.analysis.arms import BEST, AbsentGrid, RunIndex, Selector, common_seeds
-from decaylab.analysis.contrasts import contrast
+from decaylab.analysis import looks, multiplicity, preregistration
+from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector
+from decaylab.analysis.preconditions import check_preconditions
+from decaylab.analysis.readings import TestReading, planned_looks, read_test, unread
 from decaylab.analysis.results import Results, load_runs
 from decaylab.analysis.verdict import (
+    DECIDED,
+    RULE,
     ClaimVerdict,
+    PreconditionResult,
     ReportedValue,
-    SeedValue,
     TestResult,
     VariantVerdict,
+    Verdict,
     VerdictFile,
 )
 from decaylab.errors import InputError
@@ -32,7 +38,7 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
         InputError: a claim's arms are not in the plan, a run lacks a claim's metric, or a result is damaged.
     """
     layout, root = workspace.layout, workspace.root
-    index = RunIndex.of(rep, workspace.scale, dict(workspace.choices), added_seeds(workspace).get(rep.name))
+    index = RunIndex.of(rep, workspace.scale, workspace.choices, added_seeds(workspace).get(rep.name))
     results = load_runs(layout, [(run.spec, run.parameters) for run in index.runs])
     preregistration.register_claims([rep], workspace)
     registry = preregistration.registered(layout)
@@ -41,49 +47,64 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
     for claim in rep.claims:
         sha256 = claim.sha256()
         registered_at = registry[rep.name, claim.id, sha256]["registered_at"]
-        verdict = _Judge(index, results).claim(claim)
+        verdict = _Judge(claim, index, results).verdict()
         verdict.claim_sha256 = sha256
         verdict.registered_at = registered_at
-        moments = [preregistration.moment(results.runs[run_id].summary["started_at"]) for run_id in verdict.run_ids]
-        verdict.registered_before_runs = all(preregistration.moment(registered_at) <= start for start in moments)
+        starts = [preregistration.moment(results.runs[run_id].summary["started_at"]) for run_id in verdict.run_ids]
+        verdict.registered_before_runs = all(preregistration.moment(registered_at) <= start for start in starts)
         verdict.line = lines[claim.id]
         claims.append(verdict)
     return VerdictFile(replication=rep.name, scale=workspace.scale, commit=git_commit(root), claims=claims)
 
 
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of a claim whose tests must all hold.
+
+    One contradicted test contradicts the claim, and one negligible effect makes it negligible. It is reproduced if
+    all tests are, and not run if one is not and no other settles it.
+    """
+    known = [verdict for verdict in verdicts if verdict != "not run"]
+    verdict = looks.combine(known)
+    return verdict if verdict in looks.AGAINST or len(known) == len(verdicts) else "not run"
+
+
 class _Judge:
     """Judges one claim and remembers which runs it read."""
 
-    def __init__(self, index: RunIndex, results: Results) -> None:
-        self.index, self.results = index, results
-        self.present = set(results.runs)
+    def __init__(self, claim: Claim, index: RunIndex, results: Results) -> None:
+        self.claim, self.index, self.results = claim, index, results
+        self.looks = planned_looks(claim, index.scale)
         self.used: set[str] = set()
 
-    def claim(self, claim: Claim) -> ClaimVerdict:
-        scale = self.index.scale
+    def verdict(self) -> ClaimVerdict:
+        claim, scale = self.claim, self.index.scale
         judged_here = scale in claim.scales
+        conditions: list[PreconditionResult] = []
         try:
-            parts = [self.test(test, {}, self.index.where(claim, test)) for test in claim.tests]
+            parts, conditions = self.tests(claim.tests, {})
         except InputError:
             if judged_here:
                 raise
             # at a scale where the claim is not judged, the plan may lack an arm or a probe
-            parts = [_not_run(test) for test in claim.tests]
-        verdict = statistics.combine([part.verdict for part in parts])
-        reason = _reason(parts)
+            parts = [unread(test) for test in claim.tests]
+        verdict, reason = _settle(parts, conditions)
         if not judged_here:
             verdict, reason = "not run", _not_at(scale, claim)
+        if not judged_here or verdict == "not testable here":
             parts = [part.model_copy(update={"verdict": verdict, "reason": reason}) for part in parts]
+        also = [self.variant(variant) for variant in claim.also] if judged_here else []
+        disagrees = _disagreement(claim, verdict, also)
         source, estimate = claim.source_value, parts[0].estimate
         comparable = estimate is not None and source.value is not None and scale in source.same_setting
-        also = [self.variant(claim, variant) for variant in claim.also] if judged_here else []
         runs = [self.results.runs[run_id] for run_id in sorted(self.used)]
+        judged = all(part.p_values for part in parts) and verdict not in ("not run", "not testable here")
         return ClaimVerdict(
             claim=claim.id,
             statement=claim.statement,
             verdict=verdict,
-            reason=reason,
+            reason="; ".join([reason] * bool(reason) + [f"elsewhere: {item}" for item in disagrees]),
             parts=parts,
+            preconditions=conditions,
             unit=claim.unit,
             source_value=ReportedValue(value=source.value, text=source.text),
             difference_from_source=estimate - source.value if comparable else None,
@@ -93,75 +114,72 @@ class _Judge:
             seconds=math.fsum(run.summary["seconds"] for run in runs),
             commits=sorted({run.summary.get("commit") or "unknown" for run in runs}),
             hardware=sorted({run.hardware_name for run in runs}),
+            planned_looks=self.looks,
+            p_value=multiplicity.claim_p_value([part.p_values for part in parts]) if judged else None,
+            disagrees=disagrees,
+            rule=RULE,
         )
 
-    def variant(self, claim: Claim, variant: Variant) -> VariantVerdict:
-        tests = variant.tests or claim.tests
+    def variant(self, variant: Variant) -> VariantVerdict:
+        tests = variant.tests or self.claim.tests
+        conditions: list[PreconditionResult] = []
         try:
-            parts = [self.test(test, variant.arm, self.index.where(claim, test, variant)) for test in tests]
-            reason = _reason(parts)
+            parts, conditions = self.tests(tests, variant.arm, variant)
+            verdict, reason = _settle(parts, conditions)
         except AbsentGrid:
-            parts = [_not_run(test) for test in tests]
-            reason = f"{self.index.scale} scale has no such runs"
-        verdict = statistics.combine([part.verdict for part in parts])
-        return VariantVerdict(label=variant.label, verdict=verdict, reason=reason, parts=parts)
-
-    def test(self, test: Test, over: Selector, where: str) -> TestResult:
-        """One test's estimate, interval and verdict."""
-        terms = self.index.terms(test, over, where)
-        wanted = {run_id for term in terms for run_id in term.arm.run_ids()}
-        self.used |= wanted & self.present
-        result = _not_run(test)
-        planned, seeds = common_seeds(terms), common_seeds(terms, self.present)
-        missing = len(wanted - self.present)
-        notes = [f"{missing} of {len(wanted)} runs are missing"] if missing else []
-        if missing and seeds:
-            notes.append(f"judged on the {len(seeds)} of {len(planned)} seeds that are complete")
-        values: list[float] = []
-        without: list[str] = []
-        for seed in seeds:
-            found = contrast(test, terms, seed, self.results, where)
-            result.seeds.append(SeedValue(seed=seed, value=found.value, runs=found.run_ids))
-            result.chosen += found.chosen
-            if found.value is None:
-                without.append(str(seed))
-            else:
-                values.append(found.value)
-        result.n = len(values)
-        if values:
-            result.estimate, result.interval = _estimate(test, values, where)
-        result.verdict = statistics.decide(
-            result.estimate, result.interval, test.direction, test.smallest_effect, test.kind
+            parts = [unread(test) for test in tests]
+            verdict, reason = "not run", f"{self.index.scale} scale has no such runs"
+        return VariantVerdict(
+            label=variant.label, verdict=verdict, reason=reason, parts=parts, preconditions=conditions
         )
-        if without:
-            # leaving these seeds out could flatter the claim, so the rest decides nothing
-            result.verdict = "inconclusive"
-            names = ", ".join(dict.fromkeys(term.metric.name for term in terms))
-            notes.append(f"{names} has no value for seed {', '.join(without)}")
-            if len(seeds) == 1 and BEST in [value for term in terms for value in term.arm.selector.values()]:
-                notes[-1] = "the best setting cannot be chosen with one seed, since a seed never chooses its own"
-        elif result.verdict == "inconclusive":
-            notes.append(_why_open(test, result))
-        result.reason = "; ".join(notes)
-        return result
+
+    def tests(
+        self, tests: list[Test], over: Selector, variant: Variant | None = None
+    ) -> tuple[list[TestResult], list[PreconditionResult]]:
+        """Results of some tests, and of the claim's preconditions where they apply to them."""
+        readings: list[TestReading] = []
+        for test in tests:
+            where = self.index.where(self.claim, test, variant)
+            readings.append(read_test(test, over, self.looks, self.index, self.results, where))
+            self.used |= readings[-1].run_ids
+            if variant is None:
+                readings[-1].add_p_values()
+        conditions: list[PreconditionResult] = []
+        if variant is None or variant.tests is None:  # tests of its own are of another question
+            conditions = check_preconditions(self.claim, over, readings[0].seeds, self.index, self.results)
+        return [reading.result for reading in readings], conditions
 
 
-def _estimate(test: Test, values: list[float], where: str) -> tuple[float, statistics.Interval | None]:
-    if test.kind == "mean":
-        return statistics.mean_interval(values)
-    if set(values) - {0.0, 1.0}:
-        raise InputError(f"{where}: a {test.kind} needs a metric that is 0 or 1, {test.metric.name} is {values}")
-    return statistics.rate_interval(int(sum(values)), len(values))
+def _settle(parts: list[TestResult], conditions: list[PreconditionResult]) -> tuple[Verdict, str]:
+    """The verdict of several tests, and its reason."""
+    if failed := [condition.name for condition in conditions if condition.fails]:
+        return "not testable here", "; ".join(failed)
+    return combine([part.verdict for part in parts]), _reason(parts)
 
 
-def _not_run(test: Test) -> TestResult:
-    """A test's result before anything is known."""
-    return TestResult(
-        name=test.name or test.metric.name,
-        direction=test.direction,
-        smallest_effect=test.smallest_effect,
-        kind=test.kind,
-    )
+def _disagreement(claim: Claim, verdict: Verdict, also: list[VariantVerdict]) -> list[str]:
+    """Variants with the claim's own tests that are decided otherwise than the claim."""
+
+    def asks(tests: list[Test]) -> list[dict[str, Any]]:
+        # the same question about other runs: everything but which runs are selected
+        return [test.model_dump(exclude={"arm", "minus", "terms"}) | {"form": _form(test)} for test in tests]
+
+    if verdict not in DECIDED:
+        return []
+    return [
+        f"{found.verdict} for {variant.label}"
+        for variant, found in zip(claim.also, also, strict=True)
+        if asks(variant.tests or claim.tests) == asks(claim.tests)
+        and found.verdict in DECIDED
+        and found.verdict != verdict
+    ]
+
+
+def _form(test: Test) -> list[float]:
+    """Weights of a test's arms."""
+    if test.terms:
+        return [term.weight for term in test.terms]
+    return [1.0] if test.minus is None else [1.0, -1.0]
 
 
 def _not_at(scale: Scale, claim: Claim) -> str:
@@ -176,20 +194,3 @@ def _reason(parts: list[TestResult]) -> str:
     if len(reasons) == len(parts) and len({reason for _, reason in reasons}) == 1:
         return reasons[0][1]
     return "; ".join(f"{name}: {reason}" for name, reason in reasons)
-
-
-def _why_open(test: Test, result: TestResult) -> str:
-    """Why a test with an estimate is inconclusive."""
-    if result.interval is None:
-        return "one seed has no interval"
-    low, high = result.interval
-    interval = f"the interval {low:.3g} to {high:.3g}"
-    effect = f"{test.smallest_effect:g}"
-    if test.direction == "within":
-        return f"{interval} is neither inside nor outside -{effect} to {effect}"
-    if test.kind != "mean":
-        return f"{interval} contains {effect}"
-    if test.smallest_effect == 0:
-        return f"{interval} contains 0"
-    sign = "" if test.direction == "above" else "-"
-    return f"{interval} is neither wholly {test.direction} {sign}{effect} nor wholly on the other side of 0"

@@ -24,7 +24,8 @@ SKEW_MARGIN = 0.75
 """how far Student's interval is stretched on its skewed side, for each unit of sample skewness"""
 
 Direction = Literal["above", "below", "within"]
-Kind = Literal["mean", "proportion"]
+Kind = Literal["mean", "continuous", "proportion"]
+"""mean: of values that may be differences of 0/1 metrics; continuous: a mean of values that are not"""
 Outcome = Literal["reproduced", "contradicted", "negligible", "inconclusive"]
 AGAINST: tuple[Outcome, ...] = ("contradicted", "negligible")
 """outcomes of one test that settle a claim, strongest first"""
@@ -136,7 +137,7 @@ def decide(interval: Interval | None, test: Test, n: int) -> Outcome:
     `within`: outside). negligible: it lies inside +-smallest_effect, so that no effect of a size that matters is
     there. inconclusive: all else, and every mean of fewer than six seeds.
     """
-    if interval is None or (test.kind == "mean" and n < FEWEST_SEEDS):
+    if interval is None or (test.kind != "proportion" and n < FEWEST_SEEDS):
         return "inconclusive"
     low, high = interval
     effect = test.smallest_effect
@@ -150,7 +151,7 @@ def decide(interval: Interval | None, test: Test, n: int) -> Outcome:
         return "reproduced"
     if high < (effect if test.kind == "proportion" else 0):
         return "contradicted"
-    return "negligible" if test.kind == "mean" and inside else "inconclusive"
+    return "negligible" if test.kind != "proportion" and inside else "inconclusive"
 
 
 def combine(outcomes: Sequence[Outcome]) -> Outcome:
@@ -179,13 +180,13 @@ def value_interval(
 ) -> tuple[float, Interval | None]:
     """Estimate and interval of values of any kind.
 
-    Values that are all -1, 0 or 1 are taken for differences of paired 0/1 values and get the exact interval of
-    paired proportions: equal ones have no spread, but their interval still has a width.
+    Values of kind `mean` that are all -1, 0 or 1 are taken for differences of paired 0/1 values and get the exact
+    interval of paired proportions: equal ones have no spread, but their interval still has a width.
     """
     array = np.asarray(values, dtype=float)
     if kind == "proportion":
         return rate_interval(int(array.sum()), len(array), confidence)
-    if np.isin(array, (-1, 0, 1)).all():
+    if kind == "mean" and np.isin(array, (-1, 0, 1)).all():
         more, fewer = int((array > 0).sum()), int((array < 0).sum())
         return float(array.mean()), paired_proportion_interval(more, fewer, len(array), confidence)
     return float(array.mean()), skewed_mean_interval(array, confidence)
@@ -221,6 +222,6 @@ def skewed_mean_interval(values: Sequence[float], confidence: float = LOOK_CONFI
     if interval is None or spread == 0:
         return interval
     low, high = interval
-    skewness = float(((array - mean) ** 3).mean()) / spread**3
+    skewness = float((((array - mean) / spread) ** 3).mean())
     stretch = 1 + SKEW_MARGIN * abs(skewness)
     return (mean - (mean - low) * stretch, high) if skewness < 0 else (low, mean + (high - mean) * stretch)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from decaylab.analysis.looks import SEQUENTIAL, Design, Test, value_interval
+from decaylab.analysis.verdict import FALSE_PER_TEST
 
-ERROR = 0.05
+ERROR = FALSE_PER_TEST
 """of a test over all its looks: two sides of 2.5 %"""
 
 

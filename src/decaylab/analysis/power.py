@@ -172,7 +172,7 @@ def chance(values: Sequence[float], test: Test, so_far: Interval | None, n: int,
     from scipy.special import stdtrit
 
     array = np.asarray(values, dtype=float)
-    if test.kind == "proportion" or np.isin(array, (-1, 0, 1)).all():
+    if test.kind == "proportion" or (test.kind == "mean" and np.isin(array, (-1, 0, 1)).all()):
         return _count_chance(array, test, so_far, n, confidence)
     seeds = len(array)
     deviation = float(array.std(ddof=1))
@@ -180,7 +180,7 @@ def chance(values: Sequence[float], test: Test, so_far: Interval | None, n: int,
         return Chance(0.0)
     scale = deviation * math.sqrt(1 / seeds - 1 / n)
     half = student_quantile(n, confidence) * deviation / math.sqrt(n)
-    skewness = float(((array - array.mean()) ** 3).mean()) / float(array.std()) ** 3 * seeds / n  # new seeds have none
+    skewness = float((((array - array.mean()) / array.std()) ** 3).mean()) * seeds / n  # new seeds have none
     left, right = (half * (1 + SKEW_MARGIN * (_sample_skewness(n) + max(0.0, side * skewness))) for side in (-1, 1))
     quantiles = (np.arange(400) + 0.5) / 400
     means = array.mean() + scale * stdtrit(seeds - 1, quantiles)

@@ -23,11 +23,13 @@ from decaylab.analysis.archive import (
     read_manifest,
     runs_file,
 )
+from decaylab.analysis.judge import judge
 from decaylab.analysis.results import RunResult, load_run
 from decaylab.analysis.run_table import restore_table
+from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.files import Layout, write_json
-from decaylab.replication import load_replication, record_seeds, replication_file
+from decaylab.replication import Replication, load_replication, record_seeds, replication_file
 from decaylab.workspace import Workspace
 
 SHOWN = ("file", "hardware", "data", "commits", "made_at", "runs_planned", "thinned")
@@ -70,6 +72,22 @@ def restore(name: str, layout: Layout, root: Path) -> list[str]:
         shutil.rmtree(layout.results, ignore_errors=True)
         whole.results.rename(layout.results)
     return list(manifests)
+
+
+def restored_verdicts(rep: Replication, name: str, workspace: Workspace) -> VerdictFile:
+    """Verdicts of a replication in a restored workspace.
+
+    They are judged anew from the runs, unless the record was judged under an earlier rule: it was preregistered under
+    that rule and planned for it, so its own verdicts stand, with a note.
+
+    Raises:
+        InputError: the record or a restored run is damaged.
+    """
+    filed: VerdictFile = read_manifest(manifest_file(folder(workspace.root, rep.name) / name), workspace.root)[
+        "verdicts"
+    ]
+    old = any(claim.rule_note for claim in filed.claims)
+    return filed if old else judge(rep, workspace)
 
 
 def _write_origin(name: str, manifests: dict[str, Manifest], layout: Layout) -> None:

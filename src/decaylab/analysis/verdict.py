@@ -18,11 +18,19 @@ from decaylab.replication import Scalar
 from decaylab.workspace import Scale
 from decaylab.yaml_files import explain
 
-Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
+Verdict = Literal["reproduced", "contradicted", "negligible", "inconclusive", "not testable here", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+DECIDED: tuple[Verdict, ...] = ("reproduced", "contradicted", "negligible")
 Interval = tuple[float, float]
-FALSE_PER_TEST = 0.025
-"""largest probability that a 95 % interval lies wholly on one wrong side of a boundary"""
+
+RULE = 2
+"""version of the rule that turns runs into verdicts"""
+FALSE_PER_TEST = 0.05
+"""largest probability that a test is decided wrongly: 2.5 % on each side, over all its looks"""
+OLD_RULE = (
+    "Judged under the earlier rule: one 95 % interval over a fixed number of seeds, decided from two seeds on, and "
+    "`best` chosen by leaving out the seed that is judged."
+)
 
 
 class SeedValue(BaseModel):
@@ -35,11 +43,33 @@ class SeedValue(BaseModel):
 
 
 class ChosenSetting(BaseModel):
-    """The setting that `best` stands for in one arm and seed."""
+    """The setting that `best` stands for in one arm."""
 
     arm: dict[str, Scalar]
-    seed: Scalar
     values: dict[str, Scalar]
+    tuned_on: list[Scalar] = []
+    """seeds that chose it and are not judged"""
+    seed: Scalar | None = None
+    """under the earlier rule: the seed for which it was chosen by all others"""
+
+
+class LookResult(BaseModel):
+    """A test after its first n seeds."""
+
+    n: int
+    estimate: float
+    interval: Interval | None
+    """of these seeds alone"""
+
+
+class Outlook(BaseModel):
+    """What more seeds would bring to an undecided test."""
+
+    seeds: int | None = None
+    """how many more would probably decide it; None if more cannot help"""
+    minutes: float | None = None
+    """time to train them, one run after another, on the hardware of the finished runs"""
+    text: str
 
 
 class TestResult(BaseModel):
@@ -52,18 +82,46 @@ class TestResult(BaseModel):
     reason: str = ""
     estimate: float | None = None
     interval: Interval | None = None
+    """intersection of the looks' intervals"""
     n: int = 0
-    """seeds with a number"""
+    """seeds at the last look; before the first look, seeds so far"""
     direction: Literal["above", "below", "within"]
     smallest_effect: float
     kind: Literal["mean", "proportion"] = "mean"
     seeds: list[SeedValue] = []
+    """those that were judged, in planned order"""
     chosen: list[ChosenSetting] = []
+    looks: list[LookResult] = []
+    decided_at: int | None = None
+    """the first look with a decision"""
+    p_values: dict[str, float] = {}
+    """of each verdict that the test could have had"""
+    detectable: float | None = None
+    """smallest true effect that n seeds show at 80 % power with this noise"""
+    outlook: Outlook | None = None
+    """of an undecided test"""
 
     @field_validator("kind", mode="before")
     @classmethod
     def _old_kind(cls, kind: Any) -> Any:
         return "proportion" if kind == "rate" else kind
+
+
+class PreconditionResult(BaseModel):
+    """Whether a preregistered precondition holds in the judged runs."""
+
+    name: str
+    metric: str
+    value: float | None
+    """mean over the judged seeds, or the regime's number; None if it is not known yet"""
+    direction: Literal["above", "below"]
+    threshold: float
+
+    @property
+    def fails(self) -> bool:
+        if self.value is None:
+            return False
+        return self.value <= self.threshold if self.direction == "above" else self.value >= self.threshold
 
 
 class Judged(BaseModel):
@@ -72,6 +130,7 @@ class Judged(BaseModel):
     verdict: Verdict
     reason: str = ""
     parts: list[TestResult] = Field(min_length=1)
+    preconditions: list[PreconditionResult] = []
 
     @property
     def deciding(self) -> TestResult:
@@ -113,9 +172,9 @@ class Judged(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Stored fields and, first, the deciding test's numbers."""
-        names = ("test", "estimate", "interval", "n", "direction", "smallest_effect", "kind")
-        shown = {name: getattr(self, name) for name in names}
-        return shown | self.model_dump(mode="json")
+        deciding = self.deciding.model_dump(mode="json")
+        names = ("estimate", "interval", "n", "direction", "smallest_effect", "kind", "looks", "detectable", "outlook")
+        return {"test": self.test} | {name: deciding[name] for name in names} | self.model_dump(mode="json")
 
 
 class VariantVerdict(Judged):
@@ -156,6 +215,29 @@ class ClaimVerdict(Judged):
     registered_before_runs: bool | None = None
     line: int | None = None
     """of the claim in replication.yaml"""
+    planned_looks: list[int] = []
+    """numbers of seeds after which the claim is judged; empty if it is judged once"""
+    p_value: float | None = None
+    """two-sided, of the claim with all its tests"""
+    disagrees: list[str] = []
+    """other networks or settings in which the same tests come out differently"""
+    rule: int = 1
+    """version of the rule it was judged under"""
+
+    @property
+    def tests_judged(self) -> int:
+        """Tests that could have been decided wrongly."""
+        return 0 if self.verdict in ("not run", "not testable here") else len(self.parts)
+
+    @property
+    def rule_note(self) -> str:
+        """For readers, if the claim was judged under an earlier rule."""
+        return OLD_RULE if self.rule < RULE and self.verdict != "not run" else ""
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """What more seeds would bring, if the claim is undecided."""
+        return self.deciding.outlook if self.verdict == "inconclusive" else None
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +258,8 @@ class ClaimVerdict(Judged):
 
     def to_json(self) -> dict[str, Any]:
         first = {name: getattr(self, name) for name in ("claim", "statement", "verdict", "reason")}
-        return first | super().to_json() | {"also": [variant.to_json() for variant in self.also]}
+        more = {"also": [variant.to_json() for variant in self.also], "rule_note": self.rule_note}
+        return first | super().to_json() | more
 
 
 class VerdictFile(BaseModel):
@@ -194,11 +277,6 @@ class VerdictFile(BaseModel):
         found = Counter(claim.verdict for claim in self.claims)
         return {verdict: found[verdict] for verdict in VERDICTS}
 
-    @property
-    def expected_false_verdicts(self) -> float:
-        """Upper bound of how many of the verdicts chance alone makes wrong."""
-        return FALSE_PER_TEST * sum(len(claim.parts) for claim in self.claims if claim.verdict != "not run")
-
     def to_json(self) -> dict[str, Any]:
         return {
             "replication": self.replication,
@@ -206,7 +284,7 @@ class VerdictFile(BaseModel):
             "commit": self.commit,
             "claims": [claim.to_json() for claim in self.claims],
             "counts": self.counts,
-            "expected_false_verdicts": self.expected_false_verdicts,
+            "false_verdicts_bound": FALSE_PER_TEST * sum(claim.tests_judged for claim in self.claims),
         }
 
     def write(self, layout: Layout) -> Path:

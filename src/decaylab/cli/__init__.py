@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from decaylab.cli import evidence, new, plan, results, train
+from decaylab.cli import decide, evidence, new, plan, results, train
 from decaylab.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -19,7 +19,16 @@ app = typer.Typer(
 filed = typer.Typer(
     help="Runs measured on named hardware, filed under replications/<name>/evidence/.", no_args_is_help=True
 )
-for command in (plan.plan, plan.data, plan.register, train.train, results.judge, results.render, results.site):
+for command in (
+    plan.plan,
+    plan.data,
+    plan.register,
+    train.train,
+    decide.decide,
+    results.judge,
+    results.render,
+    results.site,
+):
     app.command()(command)
 app.command()(evidence.pack)
 app.command()(new.new)

@@ -93,13 +93,13 @@ def render(
     filed: FiledArgument, name: Name, results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS
 ) -> None:
     """Judge restored evidence and write its report, as if the runs had been made here."""
-    from decaylab.report.archive_pages import render_filed
+    from decaylab.report.archive_pages import render_archived
 
-    typer.echo(render_filed(filed, name, workspace(results=results, reports=reports)))
+    typer.echo(render_archived(filed, name, workspace(results=results, reports=reports)))
 
 
 def site(results: ResultsOption = RESULTS, reports: ReportsOption = REPORTS) -> None:
     """Write the claims and runs of all restored evidence, and an index of it."""
-    from decaylab.report.archive_pages import build_filed_site
+    from decaylab.report.archive_pages import build_archive_site
 
-    typer.echo(build_filed_site(workspace(results=results, reports=reports)))
+    typer.echo(build_archive_site(workspace(results=results, reports=reports)))

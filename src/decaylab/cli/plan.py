@@ -25,7 +25,7 @@ from decaylab.cli.options import (
     workspace,
 )
 from decaylab.errors import InputError
-from decaylab.replication import Replication, plan_runs
+from decaylab.replication import Replication, plan_here
 
 SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
 """columns of the table; --json has all known GPUs"""
@@ -44,7 +44,7 @@ def plan(
     """Show what would run and what it costs: FLOPs, minutes here and on known GPUs, memory, disk."""
     space = workspace(scale, images, text, results)
     reps = selected(names)
-    runs = plan_runs(reps, space.scale, space.choices)
+    runs = plan_here(reps, space)
     from decaylab.training.cost.pricing import Pricer, is_finished, plan_row
     from decaylab.training.startup import postpone_compiler
 
@@ -110,7 +110,7 @@ def data(
 ) -> None:
     """Prepare the data sets that the runs need: download, check, unpack, tokenise."""
     space = workspace(scale, images, text, results)
-    runs = plan_runs(selected(names), space.scale, space.choices)
+    runs = plan_here(selected(names), space)
     from decaylab.data import prepare, prepared_key
 
     wanted = {prepared_key(run.spec.data): run.spec.data for run in runs.values()}

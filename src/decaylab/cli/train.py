@@ -23,7 +23,7 @@ from decaylab.cli.options import (
 )
 from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout
-from decaylab.replication import PlannedRun, plan_runs, select
+from decaylab.replication import PlannedRun, plan_here, plan_runs, seeds_of, select
 from decaylab.sources import choose
 from decaylab.spec import RunSpec, load_spec
 from decaylab.workspace import Workspace
@@ -76,7 +76,11 @@ def train(
         wanted = [load_spec(spec)]
     else:
         space = workspace(scale, images, text, results)
-        planned = plan_runs(select(space.root, replications), space.scale, space.choices)
+        reps = select(space.root, replications)
+        planned = plan_here(reps, space)
+        if beyond := set(run_ids or ()) - planned.keys():  # later seeds than those recorded so far
+            seeds = {rep.name: seeds_of(rep, space.scale, space.choices, beyond) for rep in reps}
+            planned = plan_runs(reps, space.scale, space.choices, seeds) | planned
         wanted = _wanted(run_ids, planned, space)
         from decaylab.analysis.preregistration import register_claims
 

@@ -1,7 +1,7 @@
-"""Networks of a RunSpec: `build_model` makes one, `parameter_groups` says what kind each parameter is.
+"""Networks: `build_model` makes the one of a spec, `parameter_groups` assigns each parameter to a group.
 
-Every network maps a batch of inputs to logits, keeps its last linear layer as `head`, and lives in a file named
-after its kind, imported only when asked for: a run depends on the source of its own network alone.
+A network maps a batch of inputs to logits, and its last linear layer is its attribute `head`. Its file is named as its
+kind and is imported only when it is used, so a run depends on the code of its own network only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from decaylab.spec import Group, Model
 
 CHANNELS = 3
-"""of an image: red, green, blue"""
+"""of an image"""
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -52,7 +52,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def build_model(model: Model, *, classes: int, image_size: int | None = None, seed: int) -> nn.Module:
-    """A float32 network on the CPU, initialised from `seed` alone; the global random state is left as it was.
+    """A float32 network on the CPU, initialised from `seed` alone; the global random state does not change.
 
     Under `torch.device("meta")` the network has shapes but no memory, which is enough to count its parameters.
 
@@ -77,10 +77,9 @@ def build_model(model: Model, *, classes: int, image_size: int | None = None, se
 def parameter_groups(module: nn.Module) -> dict[str, Group]:
     """Group of every parameter, by its name in `module.named_parameters()`.
 
-    Decided by the type of the layer that owns the parameter and by its role. Norms keep their scale and shift
-    together; `bias` means biases of linear and convolution layers. A linear weight is `head` if it is the last
-    layer's, `attention` inside a module that declares `role = "attention"`, else `mlp`. A head tied to the token
-    embedding is the embedding's weight, and appears once, as `embedding`.
+    The type of a layer and its role decide. Scale and shift of a norm are `norm`; `bias` means biases of linear and
+    convolutional layers. The weight of a linear layer is `head` in the last layer, `attention` inside a module that
+    declares `role = "attention"`, and `mlp` elsewhere. A head tied to the token embedding appears once, as `embedding`.
 
     Raises:
         TypeError: a layer of a type that has no group.

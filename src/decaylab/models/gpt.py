@@ -1,8 +1,8 @@
 """GPT-2 (Radford et al. 2019): pre-norm transformer with learned positions.
 
 Initialised as GPT-2: normal(0, 0.02), projections into the residual stream divided by sqrt(2 layers), biases 0.
-GELU is the exact one, as in nanoGPT and the EPFL experiments; OpenAI's and the blog's code use its tanh
-approximation, and the blog's also torch's default initialisation.
+GELU is exact, as in nanoGPT and the EPFL experiments. OpenAI and Thomas ("Writing an LLM from scratch") use its tanh
+approximation, and Thomas also torch's default initialisation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _STD = 0.02
 
 
 def dropped(x: Tensor, probability: float, training: bool) -> Tensor:
-    """F.dropout, at no cost where nothing is dropped."""
+    """F.dropout, without its cost if nothing is dropped."""
     return F.dropout(x, probability, training) if probability else x
 
 
 class HeadNorm(nn.RMSNorm):
-    """RMS norm in its weights' precision; autocast on a CPU would mix two."""
+    """RMS norm in the precision of its weights; on a CPU, autocast would mix two precisions."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
@@ -50,7 +50,7 @@ class Attention(nn.Module):
     def query_key_value(self, x: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Three tensors [B, heads, T, width / heads]; attention logits are query . key / sqrt(width / heads)."""
         parts = self.qkv(x).view(-1, length, 3, self.heads, x.shape[1] // self.heads)
-        # transposed after the split, so that attention's gradients come back as one row a position without a copy
+        # transposed after the split, so that gradients of attention need no copy
         query, key, value = (part.transpose(1, 2) for part in parts.unbind(2))
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -95,7 +95,7 @@ class GPT(nn.Module):
         super().__init__()
         vocabulary = model.vocabulary or tokens
         self.tokens = tokens
-        """tokens of the tokenizer; ids from here to the vocabulary only pad the embedding"""
+        """of the tokenizer; larger ids only pad the embedding"""
         self.context_length = model.context_length
         self.dropout = model.dropout
         self.token_embedding = nn.Embedding(vocabulary, model.width)
@@ -123,7 +123,7 @@ class GPT(nn.Module):
         if length > self.context_length:
             raise ValueError(f"{length} tokens are more than the context of {self.context_length}")
         x = self.token_embedding(tokens) + self.position_embedding.weight[:length]
-        # one row a position: products of matrices cost less than those of three dimensions, most of all backward
+        # one row per position: two-dimensional matmuls are faster than batched ones, above all backward
         x = dropped(x.flatten(0, 1), self.dropout, self.training)
         for block in self.blocks:
             x = block(x, length)
@@ -135,8 +135,8 @@ class GPT(nn.Module):
     ) -> Tensor:
         """Continue each prompt by `length` tokens: int64 [B, T] -> [B, T + length].
 
-        Only the last context_length tokens are seen, and ids that pad the vocabulary are never chosen. The
-        module's mode is the caller's business.
+        Only the last context_length tokens are used, and ids that pad the vocabulary are never chosen. The caller sets
+        the module's mode.
 
         Args:
             temperature: 0 takes the likeliest token, else tokens are drawn from softmax(logits / temperature).

@@ -1,4 +1,4 @@
-"""Fully connected network: hidden layers of one width with ReLU, initialised by torch's defaults."""
+"""Fully connected network with ReLU, all hidden layers of one width, torch's default initialisation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Pre-activation ResNet (He et al. 2016) as in the EPFL experiments: batch norm on the input as well.
+"""Pre-activation ResNet (He et al. 2016) as in the EPFL experiments, with batch norm on the input.
 
-Without `norm_affine` every convolution is read only through batch norms, and multiplying all of them by one
-factor leaves the logits as they were (up to the norms' eps). Convolutions then carry biases, which the next
-norm removes: the source has them, so they stay for equal parameter counts.
+Without `norm_affine`, the logits do not change when all convolutions are multiplied by one factor (up to the eps of
+the norms). Convolutions then have biases, which the next norm removes; they are kept because the source has them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from decaylab.models import CHANNELS, BatchNorm2d
 
 
 class Block(nn.Module):
-    """Norm, ReLU, 3x3 convolution, twice, added to the input (or to a 1x1 convolution of the first ReLU)."""
+    """Norm, ReLU and 3x3 convolution, twice, added to the input or to a 1x1 convolution of the first ReLU's output."""
 
     def __init__(self, before: int, after: int, stride: int, affine: bool, shortcut_norm: bool):
         super().__init__()
@@ -27,11 +26,11 @@ class Block(nn.Module):
         if stride != 1 or before != after:
             self.shortcut = nn.Conv2d(before, after, 1, stride, bias=not affine)
             if shortcut_norm:
-                # before the convolution: behind it, the two branches would no longer scale together
+                # before the convolution; after it, the two branches would not scale together
                 self.shortcut = nn.Sequential(BatchNorm2d(before, affine=affine), self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        # in place, since no gradient needs what is overwritten
+        # in place, since no gradient needs the overwritten values
         activated = F.relu_(self.norm1(x))
         if self.shortcut is not None:
             x = self.shortcut(activated)

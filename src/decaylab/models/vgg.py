@@ -1,7 +1,7 @@
-"""VGG for small images, as in the EPFL experiments: no dropout, one width for the whole classifier.
+"""VGG for small images, as in the EPFL experiments: no dropout, and a classifier of one width.
 
-The classifier sees every position that the last pooling leaves (one for 32x32 images and five stages), so
-larger images make its first layer larger; images too small for the stages are refused.
+The classifier reads every position that is left after the last pooling (one for 32x32 images and five stages), so its
+first layer grows with the images. Images too small for the stages are refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The weights of a network as one vector, in which each parameter group is a slice.
 
-A step of optimizer, decay, norms and averages then costs a few operations, however many parameters a network has. That
-is where a small network's time goes, and what several networks trained together share.
+Optimizer, decay, norms and averages then take a few operations per step, however many parameters the network has. In
+small networks, most of the time goes there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from decaylab.spec import GROUPS, Group
 
 @dataclass(frozen=True)
 class Place:
-    """Where one parameter lies in the vector; strides are its own, so memory formats survive."""
+    """Position of one parameter in the vector. It keeps its strides, and so its memory format."""
 
     offset: int
     size: torch.Size
@@ -30,10 +30,10 @@ class Place:
 
 
 class FlatParameters:
-    """Moves the trained parameters of a network into one vector, of which they become views, group after group.
+    """Moves the trained parameters of a network into one vector, group after group; they become views of it.
 
-    Gradients lie in a vector of the same shape, which `collect` fills. The names and values of the network's own
-    parameters stay as they were.
+    Gradients are in a vector of the same shape, which `collect` fills. Names and values of the parameters do not
+    change.
 
     Args:
         model: its trained parameters have one dtype and device.
@@ -49,7 +49,7 @@ class FlatParameters:
         for group in GROUPS:
             start = offset
             members = [name for name in named if groups[name] == group]
-            # parameters of 16 elements or a multiple first, so that they start where wide instructions like it
+            # those whose size is a multiple of 16 come first, so that they are aligned for wide instructions
             for name in sorted(members, key=lambda name: named[name].numel() % 16 != 0):
                 self.places[name] = Place(offset, named[name].shape, named[name].stride())
                 offset += named[name].numel()
@@ -63,16 +63,16 @@ class FlatParameters:
         self.gradient = torch.zeros_like(self.weights)
         """all gradients [n]"""
         self.groups = {group: nn.Parameter(self.weights[part]) for group, part in self._slices.items()}
-        """group -> its weights [n]: what an optimizer is given"""
+        """group -> its weights [n]: the parameters of the optimizer"""
         self._attach()
 
     def move(self, weights: Tensor, gradient: Tensor) -> None:
-        """Keep weights and gradients in this memory from now on; their values are copied there."""
+        """Copy weights and gradients into this memory, and keep them there from now on."""
         self.weights, self.gradient = weights.copy_(self.weights), gradient.copy_(self.gradient)
         self._attach()
 
     def collect(self, gradients: Sequence[Tensor], add: bool = False) -> None:
-        """Take the gradients of `parameters`, in their order, in place of the last ones or (`add`) on top of them."""
+        """Store gradients of `parameters`, in their order; `add` adds them to those of before."""
         with torch.no_grad():
             if add:
                 torch._foreach_add_(self.gradients, gradients)
@@ -80,7 +80,7 @@ class FlatParameters:
                 torch._foreach_copy_(self.gradients, gradients)
 
     def point(self, model: nn.Module, weights: Tensor) -> None:
-        """Make the parameters of another network of the same shape views into this vector."""
+        """Make the parameters of another network of the same shape views of this vector."""
         for name, weight in model.named_parameters():
             if name in self.places:
                 weight.data = self.places[name].view(weights)
@@ -91,4 +91,4 @@ class FlatParameters:
         for name, weight in zip(self.names, self.parameters, strict=True):
             weight.data = self.places[name].view(self.weights)
         self.gradients = [self.places[name].view(self.gradient) for name in self.names]
-        """of `parameters`, in their order: views into the vector"""
+        """of `parameters`, in their order: views of `gradient`"""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from decaylab.optim.norms import vector_norm, wide
 from decaylab.optim.optimizers import grouped_parameters
 from decaylab.spec import Decay, Group
 
@@ -66,6 +67,15 @@ class DecayForm:
             coefficient: weight_decay * multiplier of the group * multiplier of the schedule.
         """
         return learning_rate * coefficient
+
+    def gradient_norms(self) -> Tensor:
+        """L2 norm of each group's gradient, [groups] in the order of `groups`; 0 for weights without a gradient."""
+        norms = []
+        for weights in self.groups.values():
+            parts = [vector_norm(weight.grad) for weight in weights if weight.grad is not None]
+            zero = torch.zeros((), dtype=wide(weights[0]), device=weights[0].device)
+            norms.append(vector_norm(torch.stack(parts)) if parts else zero)
+        return torch.stack(norms)
 
     def shared(self, group: Group) -> Hashable:
         """Groups with equal multipliers and equal values here have equal rates in every step; they decay together."""

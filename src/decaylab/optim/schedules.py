@@ -1,7 +1,6 @@
-"""Learning rate and weight decay over the steps of a run, as pure functions of the step.
+"""Learning rate and weight decay as pure functions of the step.
 
-Steps count from 0: the value at `step` is the one used by the update that takes a run from `step` to
-`step + 1` finished updates.
+Steps count from 0: the value at `step` is used by the update that follows `step` finished updates.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from decaylab.spec import DecaySchedule, Schedule
 def learning_rate_at(schedule: Schedule, peak: float, steps: int, step: int) -> float:
     """Learning rate of update `step` in a run of `steps` updates.
 
-    Warm-up is peak * step / warmup_steps, so the first update has learning rate 0 (as in the source code of
-    arXiv 2310.04415). Cosine and linear then fall from `peak` to `peak * final_fraction` at the horizon and
-    stay there. Drops win over everything else from their step on.
+    Warm-up is peak * step / warmup_steps, so the first update has learning rate 0 (as in the code of arXiv 2310.04415).
+    Cosine and linear then fall from `peak` to `peak * final_fraction` at the horizon and stay there. A drop overrides
+    all of this from its step on.
     """
     drops = [drop.learning_rate for drop in schedule.drops if drop.step <= step]
     if drops:

@@ -34,6 +34,8 @@ class Metric(Strict):
     """... the mean, minimum or maximum, or the slope per whole run"""
     log: bool = False
     """natural logarithm of the value, so that differences are ratios"""
+    below: float | None = None
+    """1 if the value is below this, else 0: for the proportion of runs that fit, say"""
 
     @model_validator(mode="after")
     def _check(self) -> Metric:
@@ -87,6 +89,8 @@ class Test(Strict):
     """in the metric's unit: smaller differences do not matter, whatever their sign"""
     best_by: Metric | None = None
     """what `best` minimises; None takes the metric itself"""
+    best_among: dict[str, list[Scalar]] | None = None
+    """axis: the values that `best` may choose; None allows all"""
 
     _shorthand = field_validator("metric", "best_by", mode="before")(_metric)
 

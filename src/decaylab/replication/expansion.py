@@ -217,8 +217,15 @@ def _combinations(name, grid, done, grids, where, seeds):
                     fragment = merge(fragment, value)
                 else:
                     fragment = set_path(fragment, path_of_axis(axis), value)
-            if grid.only is None or any(matches(parameters, keep) for keep in grid.only):
+            if grid.only is None or any(matches(parameters, keep) for keep in _only(grid, parameters, seeds)):
                 yield fragment, parameters
+
+
+def _only(grid: Grid, parameters: Parameters, seeds: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The grid's `only`; for an arm with added seeds without what it says of seeds, which is for the first look."""
+    if arm_key(parameters) not in seeds:
+        return grid.only or []
+    return [{key: value for key, value in keep.items() if key != "seed"} for keep in grid.only or []]
 
 
 def matches(parameters: Parameters, where: dict[str, Any]) -> bool:
@@ -248,11 +255,16 @@ def plan_runs(
 
     `seeds` has the added seeds of each replication by its name, as for `expand`.
     """
+    return merge_runs({rep.name: expand(rep, scale, choices, seeds=(seeds or {}).get(rep.name)) for rep in reps})
+
+
+def merge_runs(expanded: Mapping[str, Iterable[tuple[RunSpec, Parameters, int]]]) -> dict[str, PlannedRun]:
+    """Runs of several replications, by the replication's name, as one plan; equal specs appear once."""
     runs: dict[str, PlannedRun] = {}
-    for rep in reps:
-        for spec, parameters, priority in expand(rep, scale, choices, seeds=(seeds or {}).get(rep.name)):
+    for name, items in expanded.items():
+        for spec, parameters, priority in items:
             run = runs.setdefault(spec.run_id, PlannedRun(spec, {}, priority))
             run.spec = with_snapshots(run.spec, spec.snapshots)
             run.priority = min(run.priority, priority)
-            run.wanted.setdefault(rep.name, []).append(parameters)
+            run.wanted.setdefault(name, []).append(parameters)
     return dict(sorted(runs.items(), key=lambda item: item[1].spec.depth))

@@ -57,7 +57,7 @@ class Grid(Strict):
     label: str
     """what a reader calls it: 'PreActResNet18 on CIFAR-10'"""
     base: dict[str, Any] = {}
-    axes: dict[str, list[Scalar] | dict[str, Any]] = {}
+    axes: dict[str, list[Scalar] | dict[Scalar, Any]] = {}
     """axis: list of values, or label: value, or label: fragment of a spec"""
     only: list[dict[str, Scalar | list[Scalar]]] | None = None
     """keep combinations that match at least one of these"""
@@ -85,7 +85,7 @@ class GridOverride(Strict):
 
     label: str | None = None
     base: dict[str, Any] = {}
-    axes: dict[str, list[Scalar] | dict[str, Any] | None] = {}
+    axes: dict[str, list[Scalar] | dict[Scalar, Any] | None] = {}
     """replaces the axis; null removes it. Labels with fragments of a spec are merged over those of the grid."""
     arms: dict[str, Any] = {}
     """path of the spec: a value, or `x 2.5` for a multiple, in every value of an axis that sets this path"""

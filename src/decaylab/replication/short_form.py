@@ -3,14 +3,15 @@
 A claim, its tests and its variants share these keys; a test takes from its claim what it does not say itself:
 
     metric      `test_error`, `train_loss at 0.4`, `lost_updates over 0.9 to 1`, `max gradient_norm over 0 to 1`,
-                `log weight_norm at 0.5`, or the difference of two of these: `validation_loss - train_loss`
+                `log weight_norm at 0.5`, `train_loss at 0.5 < 0.05` (1 or 0 for each run), or the difference of two of
+                these: `validation_loss - train_loss`
     among       parameters that select the runs; merged over the claim's
     contrast    `{weight_decay: [0.1, 0]}`: the first value minus the second. Two axes make a difference of differences.
     compare, against    the same for two selections that differ in more than one axis
     expect      `below 0.005`, `above 0.005` or `within 0.01`: the direction and the smallest effect that matters.
                 `above 0.5 of seeds` tests a proportion.
     terms       any weighted sum, where no contrast can express it
-    name, reference, best_by, slope_over, slope_scale    as in `claims.Test`
+    name, reference, best_by, best_among, slope_over, slope_scale    as in `claims.Test`
 
 `preconditions` have a name, a metric, among and expect (`below 0.05`), and take only `among` from their claim.
 
@@ -23,11 +24,11 @@ import re
 from typing import Any
 
 _KEYS = ("name", "metric", "among", "contrast", "compare", "against", "expect", "terms", "reference", "best_by")
-TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale"))
+TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale", "best_among"))
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
-    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER}))?"
+    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER}))?(?: < (?P<below>{_NUMBER}))?"
 )
 _EXPECT = re.compile(rf"(?P<direction>above|below|within) (?P<effect>{_NUMBER})(?P<seeds> of seeds)?")
 
@@ -107,10 +108,11 @@ def _variant(variant: dict[str, Any], shared: dict[str, Any], tests: list[dict[s
 
 
 def _inherit(test: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` over `test`; selections are merged, and a null removes a key."""
+    """`changes` over `test`; selections are merged, and a null removes a key from either."""
     merged = test | changes
     if isinstance(test.get("among"), dict) and isinstance(changes.get("among"), dict):
-        merged["among"] = test["among"] | changes["among"]
+        both = test["among"] | changes["among"]
+        merged["among"] = {key: value for key, value in both.items() if value is not None}
     return {key: value for key, value in merged.items() if value is not None}
 
 
@@ -217,6 +219,8 @@ def _metric(text: Any, error: Any) -> dict[str, Any]:
         metric["at"] = float(found["at"])
     if found["low"]:
         metric["over"] = [float(found["low"]), float(found["high"])]
+    if found["below"]:
+        metric["below"] = float(found["below"])
     if found["reduce"] and not found["low"]:
         raise error(f"{found['reduce']} needs `over`, got {text!r}")
     return metric

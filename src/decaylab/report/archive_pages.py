@@ -1,4 +1,4 @@
-"""Pages of filed evidence: its runs are restored, then judged and shown like any others."""
+"""Pages of archived runs: they are restored, then judged and shown like any others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.analysis.archive import Origin, filed_names, read_origin
-from decaylab.analysis.judge import judge
+from decaylab.analysis.restoring import restored_verdicts
 from decaylab.analysis.verdict import VerdictFile
 from decaylab.errors import InputError
 from decaylab.replication import load_replication, replication_file
@@ -17,12 +17,12 @@ from decaylab.report.site import build_site, write_page
 from decaylab.workspace import Workspace
 
 
-def render_filed(filed: str, name: str, workspace: Workspace) -> Path:
-    """Judge a replication from restored evidence and render its notebook; returns the page's path.
+def render_archived(filed: str, name: str, workspace: Workspace) -> Path:
+    """Judge a replication from restored runs and render its notebook; returns the page's path.
 
     Args:
-        filed: the evidence's name, <scale>-<data>-<hardware>.
-        workspace: the reader's own results and reports, below which evidence is restored and shown.
+        filed: the archive's name, <scale>-<data>-<hardware>.
+        workspace: the reader's own results and reports, below which archives are restored and shown.
 
     Raises:
         InputError: it is not restored, or not of this replication.
@@ -31,12 +31,12 @@ def render_filed(filed: str, name: str, workspace: Workspace) -> Path:
     if name not in origin.filed:
         raise InputError(f"evidence {filed}: {name!r}: expected one of {', '.join(origin.filed)}")
     rep = load_replication(replication_file(workspace.root, name))
-    judge(rep, shown).write(shown.layout)
+    restored_verdicts(rep, filed, shown).write(shown.layout)
     return render(name, shown)
 
 
-def build_filed_site(workspace: Workspace) -> Path:
-    """Write index and run pages of each evidence that is restored, and reports/evidence/index.html, whose path it is.
+def build_archive_site(workspace: Workspace) -> Path:
+    """Write index and run pages of each restored archive, and reports/evidence/index.html, whose path it returns.
 
     Raises:
         InputError: something restored is damaged.
@@ -53,7 +53,7 @@ def build_filed_site(workspace: Workspace) -> Path:
 
 
 def _restored(filed: str, workspace: Workspace) -> tuple[Origin, Workspace]:
-    """Where evidence comes from, and the workspace in which it was restored. Raises InputError."""
+    """Where an archive comes from, and the workspace in which it was restored. Raises InputError."""
     layout = workspace.layout.filed(filed)
     origin = read_origin(layout)
     if origin is None:
@@ -62,7 +62,7 @@ def _restored(filed: str, workspace: Workspace) -> tuple[Origin, Workspace]:
 
 
 def _entry(origin: Origin, shown: Workspace, folder: Path) -> dict[str, Any]:
-    """What the index of all evidence says of one."""
+    """What the index of all archives says of one."""
     here, root = shown.layout, shown.root
     replications = []
     for name, head in origin.filed.items():

@@ -1,4 +1,4 @@
-"""Claims as pages show them: judged here, or else by the best archived evidence."""
+"""Claims as pages show them: judged here, or else in the best archive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from decaylab.workspace import SCALES, Workspace
 
 
 def read_evidence(root: Path, name: str) -> list[dict[str, Any]]:
-    """Evidence files of a replication, the largest scale first. Raises InputError."""
+    """Archives of a replication, the largest scale first. Raises InputError."""
     return sorted(load_evidence(root, name), key=lambda value: -SCALES.index(value["scale"]))
 
 
 def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict[str, Any], ClaimVerdict]]:
-    """(evidence, the claim as judged there), the best first, for each file in which a claim has a verdict.
+    """(archive, the claim as judged there), the best first, for each archive in which a claim has a verdict.
 
     Best is the largest scale; then data that everybody has, as a reader's own runs will; then the most seeds.
     """
@@ -43,8 +43,8 @@ def judged_in(evidence: Iterable[dict[str, Any]], claim: str) -> list[tuple[dict
 def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     """Every claim of a replication as pages show it.
 
-    A claim judged here has its verdict; else that of the best evidence, with `origin` naming the file; else `not run`.
-    `evidence` lists what all other evidence found, best first. Links are relative to the folder of the scale's reports.
+    A claim judged here has its verdict; else that of the best archive, with `origin` as its page; else `not run`.
+    `evidence` lists what all other archives found, best first. Links are relative to the folder of the scale's reports.
     """
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
@@ -53,17 +53,18 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     verdicts = VerdictFile.read(layout.verdicts(scale, rep.name))
     judged = {claim.claim: claim for claim in verdicts.claims} if verdicts else {}
     shown = read_origin(layout)
-    # restored evidence is shown two folders below a reader's own runs, see Layout.filed
+    # archives are shown two folders below a reader's own runs, see Layout.filed
     home = Layout(layout.results, layout.reports.parents[1] if shown else layout.reports)
-    # evidence does not stand beside itself
-    own = shown.filed.get(rep.name, {}).get("file") if shown else None
-    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != own]
+    # an archive is not compared with itself
+    itself = shown.filed.get(rep.name, {}).get("file") if shown else None
+    evidence = [file for file in read_evidence(root, rep.name) if file["file"] != itself]
     views = []
     for claim in rep.claims:
         found = judged.get(claim.id)
         origin = None
         filed = judged_in(evidence, claim.id)
-        if (found is None or found.verdict == "not run") and filed:
+        own = bool(found and found.run_ids and scale == SCALES[0])  # smoke runs decide nothing, but are a reader's own
+        if (found is None or found.verdict == "not run") and filed and not own:
             (file, found), *filed = filed
             origin = _shown_at(file, home, here)
         view = {
@@ -85,6 +86,13 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "test": claim.tests[0].name or claim.tests[0].metric.name,
             "registered_at": None,
             "registered_before_runs": None,
+            "looks": [],
+            "detectable": None,
+            "outlook": None,
+            "p_value": None,
+            "preconditions": [],
+            "rule_note": "",
+            "disagrees": [],
             "parts": [],
             "also": [],
             "run_ids": [],
@@ -137,9 +145,9 @@ def test_text(view: Mapping[str, Any]) -> str:
     effect = view["smallest_effect"]
     if view["direction"] == "within":
         size = measured(effect, None, view["unit"])
-        return f"an equivalence: reproduced if the whole 95 % interval lies within \u00b1{size}"
+        return f"an equivalence: reproduced if the whole interval lies within \u00b1{size}"
     bound = measured(effect if view["direction"] == "above" else -effect, None, view["unit"]) if effect else "zero"
-    return f"reproduced if the whole 95 % interval lies {view['direction']} {bound}"
+    return f"reproduced if the whole interval lies {view['direction']} {bound}"
 
 
 def _seeds(view: Mapping[str, Any]) -> dict[str, Any]:

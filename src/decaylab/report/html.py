@@ -162,9 +162,11 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def style() -> Markup:
-    """The one style sheet, inlined in every page."""
-    return Markup(colours.css() + (TEMPLATES / "style.css").read_text(encoding="utf-8"))
+@cache
+def style(*parts: str) -> Markup:
+    """The style sheet of a page, to be inlined: what all pages share, and further files such as `claims`."""
+    files = [TEMPLATES / f"{part}.css" for part in ("style", *parts)]
+    return Markup(colours.css() + "".join(file.read_text(encoding="utf-8") for file in files))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ def table(frame: pd.DataFrame, caption: str, left: Iterable[str] = ()) -> Html:
         for row in frame.itertuples(index=False, name=None)
     )
     return Html(
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
+        f'<div class="scroll" tabindex="0"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

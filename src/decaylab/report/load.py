@@ -90,7 +90,7 @@ class Report:
         Columns: its parameters and those of SPEC_COLUMNS, network (the label of its grid), run_id, seconds,
         predicted_seconds (NaN if none was made), flops, weights, diverged (0 or 1), diverged_at_step, every final
         metric, and `text.<name>` for each text.
-        Losses and errors of a diverged run are those of a guess, as in verdicts; `generalisation_gap` is
+        Losses and errors of a diverged run count at chance level, as in verdicts; `generalisation_gap` is
         validation loss minus train loss, in nats.
         """
         frame = self.results.arms
@@ -113,10 +113,10 @@ class Report:
         # what a reader calls a grid: its name is the same at every scale, whatever network it has there
         frame = frame.assign(**columns, network=frame["grid"].map(self.grids))
         for name in frame.columns:
-            guesses = [chance_level(run, name) if run.diverged_at_step is not None else None for run in runs]
-            if any(guess is not None for guess in guesses):
-                guess = pd.Series(guesses, index=frame.index, dtype=float)
-                frame[name] = guess.where(guess.notna(), frame[name])
+            levels = [chance_level(run, name) if run.diverged_at_step is not None else None for run in runs]
+            if any(level is not None for level in levels):
+                at_chance = pd.Series(levels, index=frame.index, dtype=float)
+                frame[name] = at_chance.where(at_chance.notna(), frame[name])
         if {"validation_loss", "train_loss"} <= set(frame):
             frame["generalisation_gap"] = frame["validation_loss"] - frame["train_loss"]
         frame["predicted_seconds"] = pd.to_numeric(frame["predicted_seconds"])
@@ -181,8 +181,8 @@ class Report:
         steps = {spec.schedule.drops[0].step for spec in self._specs(where) if spec.schedule.drops}
         return steps.pop() if len(steps) == 1 else None
 
-    def guess(self, kind: str = "error", **where: Any) -> float | None:
-        """Loss (nats) or error (fraction) of a guess in these runs, if it is one and the same."""
+    def chance_level(self, kind: str = "error", **where: Any) -> float | None:
+        """Chance level of the loss (nats) or error (fraction) of these runs, if it is one and the same."""
         values = {self.results.runs[run_id].summary["chance"][kind] for run_id in self.select(**where)["run_id"]}
         return values.pop() if len(values) == 1 else None
 
@@ -265,7 +265,7 @@ class Report:
 
     @cached_property
     def evidence(self) -> list[dict[str, Any]]:
-        """Committed evidence of earlier runs, the largest scale first."""
+        """Archived runs of this replication, the largest scale first."""
         return read_evidence(self.workspace.root, self.name)
 
     @cached_property

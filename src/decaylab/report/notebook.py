@@ -68,7 +68,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "question": rep.question,
         "scale": scale,
         "facts": _facts(scale, verdicts),
-        "style": style(),
+        "style": style("claims"),
         "published": "; ".join(link(citation(reference), reference.url) for reference in rep.references),
         "references": reference_list(rep.references),
         "findings": _findings(claim_views(rep, workspace), scale),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decaylab.files import atomic_path
 from decaylab.report.html import Html, link, note
@@ -21,19 +21,27 @@ PAGE = "application/vnd.decaylab.page"
 class Figure:
     """One figure with its caption, the experiment behind it and a link to its data."""
 
-    def __init__(self, html: Html, chart: Chart) -> None:
+    def __init__(self, html: Html, chart: Chart, caption: str) -> None:
         self.html = html
         self.chart = chart
+        self.caption = caption
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+    def bundles(self) -> list[dict[str, str]]:
+        """What a cell shows: on our page the first, elsewhere a picture and its caption."""
         from decaylab.report.figures import describe, png
 
         figure = self.chart.figure
-        return {
-            PAGE: self.html,
-            "image/png": base64.b64encode(png(figure)).decode(),
-            "text/plain": describe(figure),
-        }
+        picture = base64.b64encode(png(figure)).decode()
+        return [
+            {PAGE: self.html, "image/png": picture, "text/plain": describe(figure)},
+            {PAGE: "", "text/markdown": self.caption, "text/plain": self.caption},
+        ]
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        for bundle in self.bundles():
+            display(bundle, raw=True)
 
 
 def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
@@ -51,10 +59,10 @@ def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
     with atomic_path(path) as temporary:
         chart.data.to_csv(temporary, index=False, float_format="%.7g")
     html = (
-        f'<figure id="figure-{name}"><div class="scroll">{svg(chart.figure)}</div>'
+        f'<figure id="figure-{name}"><div class="scroll" tabindex="0">{svg(chart.figure)}</div>'
         f"<figcaption>{escape(caption)}{_origin(report, chart, path.name)}</figcaption></figure>"
     )
-    return Figure(Html(html), chart)
+    return Figure(Html(html), chart, caption)
 
 
 def _origin(report: Report, chart: Chart, data: str) -> Html:

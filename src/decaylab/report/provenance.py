@@ -1,4 +1,4 @@
-"""Where archived evidence comes from, in words for a page."""
+"""Where archived runs come from, in words for a page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evidence_facts(origin: Origin, names: Iterable[str]) -> Html:
 
 
 def evidence_note(origin: Origin, names: Iterable[str], workspace: Workspace, folder: Path) -> Html:
-    """The line that says of a page in `folder` that it shows evidence."""
+    """The line that says of a page in `folder` that it shows archived runs."""
     facts = evidence_facts(origin, names)
     index = link("All archived runs", relative(workspace.layout.reports.parent / "index.html", folder))
     return Html(f'<p class="note">Shown from archived runs; nothing was trained here: {facts} {index}.</p>')

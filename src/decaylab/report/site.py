@@ -9,6 +9,7 @@ from typing import Any
 
 from decaylab.analysis.archive import read_origin
 from decaylab.analysis.results import load_run
+from decaylab.analysis.summary import summarise
 from decaylab.analysis.verdict import VERDICTS, VerdictFile
 from decaylab.files import atomic_path, git_commit
 from decaylab.replication import (
@@ -31,13 +32,13 @@ from decaylab.workspace import SCALES, Workspace
 def build_site(workspace: Workspace) -> Path:
     """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
 
-    The index lists all replications; where results were restored from evidence, those that it is of.
+    The index lists all replications, or those of the archive from which the results were restored.
 
     Returns:
         the path of index.html.
 
     Raises:
-        InputError: a verdict file, evidence or result is damaged.
+        InputError: a verdict file, an archive or a result is damaged.
     """
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     origin = read_origin(layout)
@@ -79,7 +80,11 @@ def index_page(
     views = [view for rep in reps for view in claims[rep.name]]
     counts = Counter(view["verdict"] for view in views)
     filed = layout.reports / "evidence" / "index.html"
-    here = [VerdictFile.read(layout.verdicts(scale, rep.name)) for rep in reps]
+    files = [VerdictFile.read(layout.verdicts(scale, rep.name)) for rep in reps]
+    named = [(f"{file.replication}/{claim.claim}", claim) for file in files if file for claim in file.claims]
+    summary = summarise(named)
+    for view in views:
+        view["survives"] = f"{view['replication']}/{view['claim']}" in summary.surviving
     return {
         "scale": scale,
         "commit": git_commit(workspace.root),
@@ -91,7 +96,7 @@ def index_page(
         "total": len(views),
         "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
-        "expected": sum(file.expected_false_verdicts for file in here if file),
+        "summary": summary,
         "agreement": agreement(views),
         "open_claims": open_claims(views),
         "preregistered": preregistered(views),

@@ -1,6 +1,6 @@
-"""A network in training: its weights, optimizer, decay and average, and what one step does to them.
+"""A network in training: its weights, optimizer, decay and moving average, and what one step does to them.
 
-Nothing here knows of data, evaluation or files; the loop does, and so does whoever times a few steps.
+Data, evaluation and files are up to the loop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.flat import FlatParameters
+from decaylab.optim.norms import vector_norm
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.spec import RunSpec
-from decaylab.training.norms import effective_learning_rate, gradient_norms, vector_norm, weight_norms
+from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
 from decaylab.training.startup import keep_memory
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,7 +37,7 @@ FunctionalLoss = Callable[[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean loss in nats, in float32 or more whatever the logits are: [..., classes] and int64 [...] -> 0-d."""
+    """Mean loss in nats: logits [..., classes] and int64 targets [...] -> 0-d, in float32 or more."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.cross_entropy(wide.flatten(0, -2), targets.flatten())
 
@@ -47,10 +48,10 @@ def _images_like_weights(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[
 
 
 class Learner:
-    """Everything that a step of one run changes.
+    """Everything that a training step of one run changes.
 
-    A step: gradients, from `backward` here or from `Stack` for several learners at once; then `update`. Nothing in it
-    waits for the device.
+    A step computes gradients, with `backward` or for several learners at once with `Stack.backward`, and then calls
+    `update`. Nothing in it waits for the device.
 
     Args:
         classes: classes of the images, or tokens of the tokenizer.
@@ -76,41 +77,41 @@ class Learner:
         self.grouped = grouped_parameters(self.optimizer)
         self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "float16")
-        # without the profiler's marks and the compiler's guards, which take a small network longer than the step itself
+        # without the profiler's marks and the compiler's guards, which cost more than the update of a small network
         bare_step = functools.partial(inspect.unwrap(type(self.optimizer).step), self.optimizer)
         self._step = functools.partial(self.scaler.step, self.optimizer) if self.scaler.is_enabled() else bare_step
         self.ema: nn.Module | None = None
         if spec.ema:
-            # kept in float32 whatever the weights are: 0.001 of an update is far below bfloat16's spacing
+            # in float32 whatever the weights are: 0.001 of an update is far below the spacing of bfloat16
             self.ema = copy.deepcopy(model).float().eval().requires_grad_(False)
             self.average = torch.empty_like(self.flat.weights, dtype=torch.float32)
             self.flat.point(self.ema, self.average)
             self.restart_average()
 
     def restart_average(self) -> None:
-        """Begin the average anew from the weights as they are."""
+        """Set the moving average to the present weights."""
         if self.ema is not None:
             self.ema.load_state_dict(self.model.state_dict())
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The precision in which this run computes."""
+        """Autocast to the precision of this run."""
         dtype = AUTOCAST.get(self.spec.precision)
-        # each weight is used once in a pass, and a kept copy would not survive in a CUDA graph
+        # each weight is used once in a pass, and a cached copy would not survive in a CUDA graph
         return torch.autocast(self.device.type, dtype, cache_enabled=False) if dtype else contextlib.nullcontext()
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """The trained weights by name."""
+        """Trained weights by name."""
         return dict(zip(self.flat.names, self.flat.parameters, strict=True))
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """What a pass changes besides gradients, by name."""
+        """Buffers by name: what a pass changes besides gradients."""
         return dict(self.model.named_buffers())
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that `backward` reads and writes besides its batch."""
+        """Everything that `backward` reads and writes besides its batch."""
         return [*self.flat.parameters, *self.buffers.values(), *self.flat.gradients]
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class Learner:
         return cross_entropy(self.model(inputs), targets)
 
     def functional_loss(self) -> FunctionalLoss:
-        """The same with weights and buffers as arguments, for any network of this shape."""
+        """`loss` with weights and buffers as arguments, for any network of this shape."""
 
         def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
             return cross_entropy(functional_call(self.model, (parameters, buffers), (inputs,)), targets)
@@ -126,7 +127,7 @@ class Learner:
         return loss
 
     def backward(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-        """Put the gradients of a batch in place and return its loss; `loss` may be a compiled form of self.loss."""
+        """Put the gradients of a batch in place and return its loss. `loss` may be a compiled form of `self.loss`."""
         loss = loss or self.loss
         inputs, targets = batch
         micro = self.spec.micro_batch_size or len(inputs)
@@ -142,10 +143,11 @@ class Learner:
         return total
 
     def update(self, step: int, *, logged: bool, after: Callable[[float], None] | None = None) -> dict[str, Any]:
-        """Step number `step` (from 0) from the gradients in place; returns what was measured, if `logged`.
+        """Update the weights from the gradients in place. Returns measurements if `logged`, else an empty dict.
 
         Args:
-            after: called with the learning rate once the optimizer has stepped, while its gradients are still there.
+            step: number of the update, from 0.
+            after: called with the learning rate after the optimizer's step, while gradients are still in place.
         """
         spec = self.spec
         learning_rate = learning_rate_at(spec.schedule, spec.optimizer.learning_rate, spec.steps, step)
@@ -159,13 +161,13 @@ class Learner:
         if spec.gradient_clip is not None or logged or spec.precision == "float16":
             norm = vector_norm(self.flat.gradient)
             if logged:
-                # the one that clips; summed by groups it may differ in its last bit
+                # the norm that clips; summed over groups it may differ in the last bit
                 measured["gradient_norm"] = norm
             if spec.gradient_clip is not None:
                 # the rule of torch.nn.utils.clip_grad_norm_, which takes a tenth of a small network's step
                 self.flat.gradient.mul_((spec.gradient_clip / (norm + 1e-6)).clamp_(max=1))
 
-        # a float16 gradient that overflowed is not applied, and then neither is decay
+        # if a float16 gradient overflowed, neither it nor decay is applied
         skipped = ~torch.isfinite(norm) if spec.precision == "float16" else None
         with torch.no_grad():
             self.decay.before_step(step, learning_rate, skipped)
@@ -174,7 +176,7 @@ class Learner:
             after(learning_rate)
         self.scaler.update()
         if self.ema is not None:
-            self.average.lerp_(self.flat.weights.float(), 1 - spec.ema)  # no copy where they are float32 already
+            self.average.lerp_(self.flat.weights.float(), 1 - spec.ema)  # no copy if they are float32
         if logged:
             measured |= weight_norms(self.grouped)
             measured |= {
@@ -187,7 +189,7 @@ class Learner:
         return measured
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on to the same last bit."""
+        """Everything that `load_state_dict` needs to continue with the same bits."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
@@ -206,13 +208,13 @@ class Learner:
 
 
 class Stack:
-    """Learners of one shape, their weights stacked, so that one pass through all costs the kernels of one.
+    """Learners of one shape with stacked weights, so that one pass through all launches the kernels of one.
 
-    Each learner keeps its own optimizer, decay and numbers; its weights, gradients and buffers become rows of the
-    stack. Sums are taken in another order than for one learner alone, so results are equal up to rounding.
+    Each learner keeps its own optimizer, decay and measurements; its weights, gradients and buffers become rows of the
+    stack. Sums are taken in another order than in a learner alone, so results are equal up to rounding.
 
     Args:
-        learners: of specs that `stackable` gives one key.
+        learners: their specs have equal `stackable` keys.
     """
 
     def __init__(self, learners: Sequence[Learner]) -> None:
@@ -237,7 +239,7 @@ class Stack:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that `backward` reads and writes besides its batch."""
+        """Everything that `backward` reads and writes besides its batch."""
         return [*self.parameters.values(), *self.buffers.values(), *self._gradients]
 
     def functional_loss(self) -> FunctionalLoss:
@@ -258,15 +260,16 @@ class Stack:
         return values.detach()
 
     def _attention(self) -> contextlib.AbstractContextManager[Any]:
-        # torch's fused attention for CPUs cannot be stacked, and would take one run at a time
+        # torch's fused attention for CPUs has no batching rule and would take one run at a time
         return sdpa_kernel(SDPBackend.MATH) if self.first.device.type == "cpu" else contextlib.nullcontext()
 
 
 def stackable(spec: RunSpec) -> tuple[Any, ...] | None:
-    """Specs with equal keys may be stacked; None may not be.
+    """A key: specs with equal keys can be stacked. None if the spec cannot be stacked at all.
 
-    They differ in seeds, rates, decay, schedules and evaluation. Dropout draws from one generator, so that a run
-    would depend on its neighbours; a scaler skips steps of a whole stack; micro-batches are for what fills a device.
+    Stacked specs may differ in seeds, learning rates, decay, schedules and evaluation. Dropout would draw from one
+    generator, so that a run depended on its neighbours; a gradient scaler would skip a step of the whole stack; and
+    micro-batches are for networks that fill a device alone.
     """
     if spec.micro_batch_size or spec.precision == "float16" or getattr(spec.model, "dropout", 0):
         return None

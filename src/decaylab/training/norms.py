@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 17
-"""elements whose squares are added up at once on a CPU"""
+from decaylab.optim.norms import blocks, wide
 
 
 def weight_norms(groups: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
@@ -32,35 +31,14 @@ def effective_learning_rate(optimizer: Literal["sgd", "adamw"], learning_rate: f
     return learning_rate / (weight_norm if optimizer == "adamw" else weight_norm.square())
 
 
-def vector_norm(vector: Tensor) -> Tensor:
-    """L2 norm of a vector [n], 0-d, in float32 or more."""
-    parts = _blocks(vector)
-    if len(parts) == 1:
-        return torch.linalg.vector_norm(vector, dtype=_wide(vector))
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(parts, 2, dtype=_wide(vector))))
-
-
 @torch.no_grad()
 def _norms(name: str, groups: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-    blocks = {group: [block for tensor in members for block in _blocks(tensor)] for group, members in groups.items()}
-    every = [block for members in blocks.values() for block in members]
+    parts = {group: [block for tensor in members for block in blocks(tensor)] for group, members in groups.items()}
+    every = [block for members in parts.values() for block in members]
     # one launch for all
-    norms = torch.stack(torch._foreach_norm(every, 2, dtype=_wide(every[0])))
+    norms = torch.stack(torch._foreach_norm(every, 2, dtype=wide(every[0])))
     result = {name: torch.linalg.vector_norm(norms)}
-    parts = norms.split([len(members) for members in blocks.values()])
+    of_groups = norms.split([len(members) for members in parts.values()])
     return result | {
-        f"{name}.{group}": torch.linalg.vector_norm(part) for group, part in zip(groups, parts, strict=True)
+        f"{name}.{group}": torch.linalg.vector_norm(part) for group, part in zip(groups, of_groups, strict=True)
     }
-
-
-def _blocks(tensor: Tensor) -> Sequence[Tensor]:
-    # torch on a CPU adds up a float32 vector in so few partial sums that the norm of 40 million elements is 0.3 % too
-    # small, and in blocks 4e-7; GPUs add up in a tree
-    if tensor.device.type != "cpu" or tensor.numel() <= BLOCK:
-        return (tensor,)
-    return tensor.flatten().split(BLOCK)
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    # bfloat16 norms would keep three digits
-    return torch.promote_types(tensor.dtype, torch.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -15,11 +16,13 @@ from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_file, sha256_json
 from decaylab.fingerprint import code_digest, sources_for
-from decaylab.replication import Replication, plan_runs, replication_file, select
+from decaylab.replication import Replication, merge_runs, plan_runs, record_seeds, replication_file, select
 from decaylab.sources import choose
+from decaylab.workflow.first_look import first_look
 from decaylab.workflow.jobs import data_groups, partition, priorities
 from decaylab.workflow.machine import has_nvidia
 from decaylab.workflow.messages import keyed, stop
+from decaylab.workflow.rounds import Rounds
 from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
 
@@ -65,11 +68,15 @@ class Plan:
         layout = Layout(Path(config["results"]), Path(config["reports"]))
         self.workspace = Workspace(root, config["scale"], layout, choices)
         # of all replications, because the jobs must not depend on which are chosen
-        self.runs = plan_runs(list(self.replications.values()), self.scale, choices)
+        reps = list(self.replications.values())
+        first = {rep.name: first_look(rep, self.scale, choices) for rep in reps}
+        self.runs = merge_runs(first)
+        self.planned = plan_runs(reps, self.scale, choices)
+        self.rounds = Rounds(self.replications, self.workspace, config["minutes"])
         self.jobs = partition(self.runs.values(), config["runs_per_process"][self.scale])
         self.priorities = priorities(self.jobs)
         self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
-        self.data = data_groups(self.runs.values())
+        self.data = data_groups(self.planned.values())
         self.evidence = filed_names(root)
 
     @property
@@ -94,16 +101,24 @@ class Plan:
 
     def metas(self, names: Iterable[str]) -> list[Path]:
         """The prepared data sets of some replications."""
-        keys = {prepared_key(run.spec.data) for run in self.runs.values() if set(names) & set(run.wanted)}
+        keys = {prepared_key(run.spec.data) for run in self.planned.values() if set(names) & set(run.wanted)}
         return [self.meta(key) for key in sorted(keys)]
 
     def meta(self, key: str) -> Path:
         return self.layout.prepared(key) / "meta.json"
 
+    def first(self, *names: str) -> list[Path]:
+        """Summaries and metrics of the runs that some replications are first judged by."""
+        return self._tables({run_id for name in names for run_id in self.wanted(name)})
+
     def results(self, name: str) -> list[Path]:
-        """Summaries and metrics of all runs of a replication."""
-        run_ids = sorted(self.wanted(name))
-        return [*map(self.layout.summary, run_ids), *map(self.layout.metrics, run_ids)]
+        """Summaries and metrics of a replication's runs: those of its first look, and those added since."""
+        added = self.rounds.added(name) if self.rounds.adds_seeds(name) else ()
+        return self._tables({*self.wanted(name), *added})
+
+    def _tables(self, run_ids: Iterable[str]) -> list[Path]:
+        ordered = sorted(run_ids)
+        return [*map(self.layout.summary, ordered), *map(self.layout.metrics, ordered)]
 
     def filed_files(self, filed: str) -> list[str]:
         """Files of one piece of evidence, in the folders of all replications that it has runs of."""
@@ -120,7 +135,7 @@ class Plan:
 
     def data_code(self, keys: list[str]) -> str:
         """Digest of the code that prepares some data sets."""
-        specs = [run.spec for run in self.runs.values() if prepared_key(run.spec.data) in keys]
+        specs = [run.spec for run in self.planned.values() if prepared_key(run.spec.data) in keys]
         return code_digest(path for spec in specs for path in sources_for(spec) if path.parent.name == "data")
 
     def claims(self, *names: str) -> str:
@@ -129,10 +144,18 @@ class Plan:
             [[self.replications[name].model_dump(mode="json")["claims"], self.wanted(name)] for name in names]
         )
 
-    def register(self) -> None:
-        """Record the text of every claim before its first run. Ends snakemake if that is impossible."""
+    def begin(self) -> None:
+        """Before anything runs: register every claim, and forget runs that older code added.
+
+        Ends snakemake if that is impossible.
+        """
         try:
             register_claims(self.replications.values(), self.workspace)
+            for folder in self.rounds.stale_folders(self.replications, self.runs):
+                shutil.rmtree(folder)
+            for rep in self.replications.values():
+                if self.rounds.adds_seeds(rep.name):
+                    record_seeds(rep, self.workspace, self.wanted(rep.name))
         except InputError as error:
             stop(str(error))
 

@@ -1,6 +1,6 @@
 """Names that a replication cannot have."""
 
 RESERVED = frozenset(
-    {"all", "data", "default", "evidence", "index", "judge", "render", "render_evidence", "restore", "show"}
+    {"all", "data", "decide", "default", "evidence", "index", "judge", "render", "render_evidence", "restore", "show"}
 )
 """rules of the workflow; each replication becomes a target beside them"""

@@ -1,0 +1,57 @@
+"""Preregistered preconditions: whether a claim can be tested here, whichever way it would come out."""
+
+from __future__ import annotations
+
+from decaylab.analysis.arms import RunIndex, Seed, Selector
+from decaylab.analysis.metrics import evaluate
+from decaylab.analysis.results import Results
+from decaylab.analysis.verdict import PreconditionResult
+from decaylab.errors import InputError
+from decaylab.regime import LABELS, regime_of
+from decaylab.replication import Claim, Precondition
+
+REGIME = "regime."
+"""prefix of metrics that are computed from specs, without any run"""
+
+
+def check_preconditions(
+    claim: Claim, over: Selector, seeds: list[Seed], index: RunIndex, results: Results
+) -> list[PreconditionResult]:
+    """The preconditions of a claim, or of its variant with the parameters `over`.
+
+    Args:
+        seeds: those that are judged. Metrics of runs are means over them; without any they are not known yet.
+
+    Raises:
+        InputError: an arm is not in the plan, a run lacks the metric, or a regime has no such number.
+    """
+    return [
+        PreconditionResult(
+            name=condition.name,
+            metric=condition.metric.name,
+            value=_value(condition, over, seeds, index, results, index.where(claim)),
+            direction=condition.direction,
+            threshold=condition.threshold,
+        )
+        for condition in claim.preconditions or []
+    ]
+
+
+def _value(
+    condition: Precondition, over: Selector, seeds: list[Seed], index: RunIndex, results: Results, where: str
+) -> float | None:
+    where = f"{where}: precondition {condition.name!r}"
+    (runs,) = index.arm(condition.arm | over, where).cells.values()
+    metric = condition.metric
+    if metric.name.startswith(REGIME):
+        name = metric.name.removeprefix(REGIME)
+        if name not in LABELS:
+            raise InputError(f"{where}: metric: expected {REGIME}NAME with one of {', '.join(LABELS)}, got {name!r}")
+        spec = next(iter(runs.values())).spec  # the runs of an arm differ only in seed
+        return regime_of(spec, until=1.0 if metric.at is None else metric.at).numbers().get(name)
+    values = [
+        evaluate(results.runs[runs[seed].id], metric, where)
+        for seed in seeds
+        if seed in runs and runs[seed].id in results.runs
+    ]
+    return None if not values or None in values else sum(values) / len(values)
