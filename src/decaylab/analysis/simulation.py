@@ -3,8 +3,8 @@
     python -m decaylab.analysis.simulation [--docs docs/statistics.md] [--evidence replications] [--repetitions 4000]
 
 Samples are Gaussian, of known skewness, or resampled from the seed-paired differences of filed evidence (tests with at
-least 16 seeds). Where no such evidence is filed, gamma distributions of measured or assumed
-skewness stand in. Everything is judged by `looks.read`.
+least 16 seeds). Where no such evidence is filed, gamma distributions of measured or assumed skewness stand
+in. Everything is judged by `looks.read`, as the judge does.
 """
 
 from __future__ import annotations
