@@ -71,7 +71,16 @@ _Loader.add_implicit_resolver(
 
 def line_of(path: Path, location: tuple[str | int, ...]) -> int:
     """Line (from 1) of the deepest part of a location that stands in a YAML file."""
-    node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return lines_of(path, [location])[0]
+
+
+def lines_of(path: Path, locations: list[tuple[str | int, ...]]) -> list[int]:
+    """`line_of` for several locations of one file, which is read once."""
+    root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return [_line(root, location) for location in locations]
+
+
+def _line(node: Any, location: tuple[str | int, ...]) -> int:
     line = 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

@@ -184,3 +184,15 @@ def test_one_test_against_settles_a_claim_and_only_all_reproduce_it():
     assert combine(["reproduced", "inconclusive"]) == "inconclusive"
     assert combine(["reproduced", "reproduced"]) == "reproduced"
     assert combine([]) == "inconclusive"
+
+
+def test_the_worked_example_of_the_docs():
+    """docs/read-a-verdict.md shows these numbers."""
+    with_decay = [0.270, 0.300, 0.240, 0.265, 0.285, 0.255, 0.262, 0.291, 0.248, 0.279]
+    without = [0.292, 0.314, 0.279, 0.271, 0.312, 0.263, 0.286, 0.310, 0.266, 0.301]
+    values = [a - b for a, b in zip(with_decay, without, strict=True)]
+    test = Test("below", 0.005, "continuous")
+    first, second = read(values[:6], test), read(values, test)
+    assert (first.outcome, second.outcome, second.decided_at) == ("inconclusive", "reproduced", 10)
+    assert first.interval == pytest.approx((-0.0447, -0.0004), abs=5e-5)
+    assert second.interval == pytest.approx((-0.0317, -0.0108), abs=5e-5)

@@ -125,7 +125,7 @@ def test_arms_are_tidy(lab):
     lab.fill(rep, "laptop", lambda p: {"test_error": 0.2, "learning_rate": 0.5, "odd": None})
     results = load_runs(lab.layout, plan(rep))
     arms = results.arms
-    assert len(arms) == len(plan(rep)) == 12 + 18
+    assert len(arms) == len(plan(rep)) == 24 + 36
     mlp = arms[arms["grid"] == "mlp"]
     assert set(mlp["learning_rate"]) == {0.1, 0.3}, "a parameter keeps its name"
     assert set(arms["final.learning_rate"]) == {0.5}

@@ -53,7 +53,7 @@ def test_what_cannot_be_tested_says_why():
 def test_a_proportion_is_counted_in_seeds():
     text = sentence("contradicted", kind="proportion", estimate=0.0, interval=[0.0, 0.46], direction="above",
                     smallest_effect=0.5)  # fmt: skip
-    assert text.endswith("Measured: 0 of 6 seeds, 95 % interval 0 to 46 %; the claim needs more than 50 %.")
+    assert text.endswith("Measured: 0 of 6 seeds, interval 0 to 46 %; the claim needs more than 50 %.")
 
 
 def test_the_deciding_one_of_several_tests_is_named():
@@ -100,7 +100,7 @@ def test_agreement_counts_signs_and_intervals():
     without = [view("not run", estimate=None, interval=None), view("reproduced", source_value={"value": None})]
     views = [view("reproduced"), other, *without]
     assert "its sign in 1 of 2 claims" in agreement(views)
-    assert "in our 95 % interval in 2 of 2." in agreement(views)
+    assert "in our interval in 2 of 2." in agreement(views)
     assert agreement([]) == ""
 
 

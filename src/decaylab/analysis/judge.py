@@ -142,6 +142,8 @@ class _Judge:
             where = self.index.where(self.claim, test, variant)
             readings.append(read_test(test, over, self.looks, self.index, self.results, where))
             self.used |= readings[-1].run_ids
+            if variant is None:
+                readings[-1].add_p_values()
         conditions: list[PreconditionResult] = []
         if variant is None or variant.tests is None:  # tests of its own are of another question
             conditions = check_preconditions(self.claim, over, readings[0].seeds, self.index, self.results)

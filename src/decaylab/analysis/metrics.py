@@ -1,4 +1,4 @@
-"""A replication's Metric, evaluated on one finished run."""
+"""Evaluate a metric of replication.yaml on one finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decaylab.errors import InputError
 from decaylab.replication import Metric
 
 SUMMARY_METRICS = ("diverged", "diverged_at", "seconds", "flops", "peak_memory_bytes")
-"""read from summary.json; `diverged` is 0 or 1, `diverged_at` the fraction of the run (1 if it never happened)"""
+"""read from summary.json; `diverged` is 0 or 1, `diverged_at` a fraction of the run (1 if it did not diverge)"""
 
 
 def evaluate(run: RunResult, metric: Metric, where: str) -> float | None:
@@ -23,17 +23,17 @@ def evaluate(run: RunResult, metric: Metric, where: str) -> float | None:
 
 
 def _value(run: RunResult, metric: Metric, where: str) -> float | None:
-    """The number that `metric` means for `run`.
+    """The value of `metric` for `run`.
 
-    Losses and errors of a diverged run are those of a guess (`chance` in its summary) from the divergence on,
-    so also for a window that reaches beyond it. With `log` and `reduce: slope`, the slope is that of the logarithm.
+    Losses and errors of a diverged run are at chance level (`chance` in its summary) from the step of divergence on,
+    and so is every window that reaches beyond it. With `log` and `reduce: slope`, the slope is that of the logarithm.
 
     Returns:
-        None if the run has no such number: not finite, the logarithm of zero, the slope of a diverged loss, or
-        something that a diverged run never came to record.
+        None if the run has no such number: a value that is not finite, the logarithm of zero, the slope of a diverged
+        loss, or a column that a diverged run ended too early to record.
 
     Raises:
-        InputError: no such column, or nothing recorded where `at` or `over` asks; the line starts with `where`.
+        InputError: there is no such column, or nothing was recorded in the window; the line starts with `where`.
     """
     if metric.name in SUMMARY_METRICS:
         return _log(_summary_value(run, metric.name), metric.log)
@@ -48,7 +48,7 @@ def _value(run: RunResult, metric: Metric, where: str) -> float | None:
     try:
         steps, values = _series(run, metric, where)
     except InputError:
-        if run.diverged_at_step is not None:  # it may have ended before the column's first row
+        if run.diverged_at_step is not None:  # it may have ended before the column was first recorded
             return None
         raise
     if not slope:
@@ -63,7 +63,7 @@ def _value(run: RunResult, metric: Metric, where: str) -> float | None:
 
 
 def chance_level(run: RunResult, name: str) -> float | None:
-    """Value of a loss or error for a guess; None for other metrics. `test_loss` and `token_loss.rare` are losses."""
+    """Chance level of a loss or error; None for other metrics. `test_loss` and `token_loss.rare` are losses."""
     stem = name.split(".", 1)[0]
     for kind in ("loss", "error"):
         if stem == kind or stem.endswith(f"_{kind}"):
@@ -80,7 +80,7 @@ def _summary_value(run: RunResult, name: str) -> float | None:
 
 
 def _series(run: RunResult, metric: Metric, where: str):
-    """(steps, values) of the recorded rows that the metric asks for, at least one."""
+    """(steps, values) of the recorded rows in the metric's window; at least one."""
     if metric.name not in run.metrics and metric.name not in run.final:
         columns = sorted((set(run.final) | set(run.metrics)) - {"step"}) + list(SUMMARY_METRICS)
         raise InputError(f"{where}: metric {metric.name}: not in run {run.run_id}, which has {', '.join(columns)}")

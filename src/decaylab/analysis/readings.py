@@ -28,6 +28,14 @@ class TestReading:
     run_ids: set[str] = field(default_factory=set)
     seeds: list[Seed] = field(default_factory=list)
     """those that a look has judged"""
+    question: looks.Test | None = None
+    design: Design | None = None
+
+    def add_p_values(self) -> None:
+        """Fill in the p-values of the test's possible verdicts. It takes longer than all else about a test."""
+        if self.question and self.design and self.result.looks:
+            numbers = [item.value for item in self.result.seeds]
+            self.result.p_values = multiplicity.p_values(numbers, self.question, self.design)
 
 
 @dataclass
@@ -118,6 +126,7 @@ def _judge(
     question = looks.Test(test.direction, test.smallest_effect, kind)
     # a seed without a number must not be left out: a single look then waits for it in vain
     design = design_of(planned, wanted if values.without is not None else len(numbers))
+    reading.question, reading.design = question, design
     read = looks.read(numbers, question, design)
     judged = values.seeds[: read.n]
     numbers = numbers[: read.n]
@@ -127,7 +136,6 @@ def _judge(
     reading.run_ids |= {run_id for item in judged for run_id in item.runs}
     if read.looks:
         reading.seeds = [item.seed for item in judged]
-        result.p_values = multiplicity.p_values(numbers, question, design)
         deviation = float(np.std(numbers, ddof=1)) if read.n > 1 and test.kind == "mean" else 0.0
         if deviation > 0:
             upper = power.upper_deviation(deviation, read.n)

@@ -1,4 +1,4 @@
-"""Results on disk as tables: one run, or all runs of a plan with what is missing."""
+"""Finished runs on disk: one run, or all runs of a plan and which of them are missing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from decaylab.replication import Parameters
 from decaylab.spec import RunSpec, parse_spec
 
 REQUIRED = ("run_id", "spec", "seconds", "started_at", "final", "diverged_at_step", "chance")
-"""keys of summary.json without which a run cannot be judged"""
+"""keys of summary.json that judging a run needs"""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One finished run. `metrics` is read from disk when first asked for."""
+    """One finished run. `metrics` is read from disk on first use."""
 
     summary: dict[str, Any]
     folder: Path
@@ -88,20 +88,20 @@ def load_run(layout: Layout, run_id: str) -> RunResult:
 
 @dataclass(frozen=True)
 class Results:
-    """What a plan has and what it lacks."""
+    """The finished runs of a plan."""
 
     planned: list[tuple[RunSpec, Parameters]]
     runs: dict[str, RunResult]
-    """those that are present, by run id"""
+    """finished runs by id"""
     missing: list[str]
-    """run ids, in the plan's order"""
+    """ids of unfinished runs, in planned order"""
 
     @cached_property
     def arms(self) -> pd.DataFrame:
-        """One row per planned and present run: its parameters, run_id, seconds, diverged_at_step, final metrics.
+        """One row per finished run: its parameters, run_id, seconds, diverged_at_step and final metrics.
 
-        A final metric named as a parameter (`learning_rate`) is the column `final.learning_rate`.
-        A run that two grids want has two rows.
+        A final metric with the name of a parameter (`learning_rate`) becomes the column `final.learning_rate`. A run
+        that belongs to two grids has two rows.
         """
         rows = []
         for run, parameters in self._present:
@@ -116,10 +116,10 @@ class Results:
         return pd.DataFrame(rows)
 
     def curves(self, columns: Iterable[str], **where: Any) -> pd.DataFrame:
-        """Metrics over steps for plots: parameters, run_id, step and `columns`, for runs with parameters `where`.
+        """Metrics over steps, for plots: parameters, run_id, step and `columns` of runs with the parameters `where`.
 
-        Rows on which none of `columns` was recorded are left out; a column that a run lacks is NaN.
-        A column named as a parameter is prefixed with `metric.`.
+        Rows without any of `columns` are left out, and a column that a run lacks is NaN. A column with the name of a
+        parameter gets the prefix `metric.`.
         """
         columns = list(columns)
         frames = []
@@ -143,7 +143,7 @@ class Results:
 
 
 def load_runs(layout: Layout, planned: list[tuple[RunSpec, Parameters]]) -> Results:
-    """All runs of a plan that have finished. A run without summary.json is missing; a broken one is an InputError."""
+    """Load the finished runs of a plan. A run without summary.json is unfinished; a damaged one raises InputError."""
     runs: dict[str, RunResult] = {}
     missing: list[str] = []
     for run_id in dict.fromkeys(spec.run_id for spec, _ in planned):

@@ -1,8 +1,8 @@
-"""Many finished runs in one parquet table: what a pack and evidence keep of them.
+"""Many finished runs in one parquet table, as packs and records of the archive store them.
 
 One row for each recorded step of each run: `run_id`, `step`, the metrics, and on a run's last row its summary.json.
-Nothing is rounded. Metrics are float64 whose bytes are split into streams: most were float32 once, so half of their
-bytes are zero and cost nothing. Hundreds of runs take a tenth of what their own files take.
+Nothing is rounded. Metrics are float64, with their bytes split into streams: most come from float32, so half of their
+bytes are zero and compress to nothing. Hundreds of runs take a tenth of the space of their own files.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from decaylab.files import Layout
 
 KEYS = ("run_id", "step", "summary")
 LEVEL = 12
-"""of zstd: a tenth smaller than the default, and still a second for hundreds of runs"""
+"""zstd level: a tenth smaller than the default, and one second for hundreds of runs"""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def to_table(runs: Iterable[RunResult]) -> pd.DataFrame:
-    """The runs, one after another, as one frame. Raises InputError if a table of metrics cannot be read."""
+    """The runs one after another in one frame. Raises InputError if a run's metrics cannot be read."""
     frames = []
     for run in runs:
-        # a column without a value says nothing, and is gone after a restoration too
+        # an empty column carries no information and would not survive a restoration
         frame = run.metrics.astype(float).dropna(axis="columns", how="all")
         summary = pd.Series(None, index=frame.index, dtype=object)
         summary.iloc[-1] = json.dumps(run.summary, ensure_ascii=False)
         frames.append(pd.concat([frame, summary.rename("summary")], axis="columns").assign(run_id=run.run_id))
-    # metrics in the order in which runs have them; those that a run lacks are null
+    # metrics in order of first appearance; null where a run lacks one
     names = dict.fromkeys(name for frame in frames for name in frame if name not in KEYS)
     return pd.concat(frames, ignore_index=True)[[*KEYS, *names]].astype({"step": np.int64})
 
 
 def thin(table: pd.DataFrame, every: int, whole: Container[str]) -> pd.DataFrame:
-    """Every `every`-th value of each metric of each run, counted from its last, and all values of those in `whole`."""
+    """Keep every `every`-th value of each metric of each run, counted from the last, and all of those in `whole`."""
     thinned = table.copy()
     for name in table:
         if name not in KEYS and name not in whole:
             known = table[name].notna()
-            # how many values of this run follow
+            # number of values that follow in this run
             left = known[::-1].groupby(table["run_id"][::-1], sort=False).cumsum()[::-1] - 1
             thinned[name] = table[name].where(known & (left % every == 0))
     metrics = [name for name in thinned if name not in KEYS]
@@ -56,7 +56,7 @@ def thin(table: pd.DataFrame, every: int, whole: Container[str]) -> pd.DataFrame
 
 
 def write_table(table: pd.DataFrame) -> bytes:
-    """The content of a parquet file."""
+    """The table as the bytes of a parquet file."""
     content = io.BytesIO()
     metrics = [name for name in table if name not in KEYS]
     parquet.write_table(
@@ -74,7 +74,7 @@ def write_table(table: pd.DataFrame) -> bytes:
 def restore_table(content: bytes, layout: Layout, where: str) -> list[str]:
     """Write summary.json and metrics.parquet of each run in a table; returns the ids, which are safe as file names.
 
-    What a summary says is not checked here; `load_run` does.
+    The content of the summaries is not checked here, but by `load_run`.
 
     Raises:
         InputError: no such table, or a run without exactly one summary; the line starts with `where`.

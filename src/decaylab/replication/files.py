@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from decaylab.errors import InputError
 from decaylab.replication.schema import Replication
 from decaylab.replication.short_form import ShortFormError, expand_claim
-from decaylab.yaml_files import explain, line_of, load_yaml
+from decaylab.yaml_files import explain, line_of, lines_of, load_yaml
 
 
 def list_replications(root: Path) -> list[str]:
@@ -109,4 +109,5 @@ def _references(locators: dict[str, Any], path: Path) -> list[dict[str, Any]]:
 def claim_lines(path: Path) -> dict[str, int]:
     """claim id: its line in the file, for links from a page to the text that was judged."""
     claims = load_yaml(path).get("claims", [])
-    return {claim["id"]: line_of(path, ("claims", index)) for index, claim in enumerate(claims)}
+    lines = lines_of(path, [("claims", index) for index in range(len(claims))])
+    return {claim["id"]: line for claim, line in zip(claims, lines, strict=True)}

@@ -92,6 +92,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "p_value": None,
             "preconditions": [],
             "rule_note": "",
+            "disagrees": [],
             "parts": [],
             "also": [],
             "run_ids": [],
@@ -144,9 +145,9 @@ def test_text(view: Mapping[str, Any]) -> str:
     effect = view["smallest_effect"]
     if view["direction"] == "within":
         size = measured(effect, None, view["unit"])
-        return f"an equivalence: reproduced if the whole 95 % interval lies within \u00b1{size}"
+        return f"an equivalence: reproduced if the whole interval lies within \u00b1{size}"
     bound = measured(effect if view["direction"] == "above" else -effect, None, view["unit"]) if effect else "zero"
-    return f"reproduced if the whole 95 % interval lies {view['direction']} {bound}"
+    return f"reproduced if the whole interval lies {view['direction']} {bound}"
 
 
 def _seeds(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _number(view: Mapping[str, Any]) -> str:
     if view["kind"] != "mean":
         low, high = (number(100 * end, 2) for end in view["interval"])
         needed = f"{'more' if view['direction'] == 'above' else 'less'} than {number(100 * view['smallest_effect'])} %"
-        share = f"{round(view['estimate'] * view['n'])} of {seeds}{test}, 95 % interval {low} to {high} %"
+        share = f"{round(view['estimate'] * view['n'])} of {seeds}{test}, interval {low} to {high} %"
         return f"Measured: {share}; the claim needs {needed}."
     value = f"{measured(view['estimate'], view['interval'], view['unit'])}, {seeds}{test}"
     effect = measured(view["smallest_effect"], None, view["unit"])
@@ -129,7 +129,7 @@ def agreement(views: Sequence[Mapping[str, Any]]) -> str:
     inside = sum(interval[0] <= source <= interval[1] for interval, source in within)
     return (
         f"Where the source gives a number, our estimate has its sign in {same} of {len(signed)} claims, and the number "
-        f"lies in our 95 % interval in {inside} of {len(within)}."
+        f"lies in our interval in {inside} of {len(within)}."
     )
 
 

@@ -13,6 +13,7 @@ from decaylab.files import atomic_path
 from decaylab.replication import PlannedRun, Replication
 from decaylab.report.colours import LIGHT
 from decaylab.report.html import Html, duration, number, scalar, size, words
+from decaylab.report.metric_names import label
 from decaylab.report.references import citation
 from decaylab.workspace import Workspace
 
@@ -61,7 +62,7 @@ def run_page(
         "uses": uses,
         "partners": _partners(plan, planned, workspace),
         "curves": [chart for name in CURVES if (chart := line_chart(run.metrics, name))][:3],
-        "final": [(words(name), number(value, 5)) for name, value in summary["final"].items()],
+        "final": [(label(name).replace("\n", " "), number(value, 5)) for name, value in summary["final"].items()],
         "texts": list((summary.get("texts") or {}).items()),
         "decay": [
             (
@@ -163,9 +164,9 @@ def line_chart(metrics: pd.DataFrame, name: str, width: float = 300.0, height: f
         f'<text x="{a:g}" y="{b:g}" text-anchor="{side}" style="font-size:10px;fill:{muted}">{text}</text>'
         for a, b, side, text in texts
     )
-    said = f"{words(name)}: from {number(float(y[0]))} to {number(float(y[-1]))}, lowest {number(float(low))}"
+    said = f"{label(name)}: from {number(float(y[0]))} to {number(float(y[-1]))}, lowest {number(float(low))}"
     return Html(
-        f'<figure class="small"><figcaption>{escape(words(name))}</figcaption>'
+        f'<figure class="small"><figcaption>{escape(label(name))}</figcaption>'
         f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}"><path d="M{left} 6V{height - bottom}H{width}" style="fill:none;stroke:{muted}"/>'
         f'<polyline points="{points}" style="fill:none;stroke:{tint};stroke-width:1.8"/>{written}</svg></figure>'

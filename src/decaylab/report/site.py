@@ -82,6 +82,9 @@ def index_page(
     filed = layout.reports / "evidence" / "index.html"
     files = [VerdictFile.read(layout.verdicts(scale, rep.name)) for rep in reps]
     named = [(f"{file.replication}/{claim.claim}", claim) for file in files if file for claim in file.claims]
+    summary = summarise(named)
+    for view in views:
+        view["survives"] = f"{view['replication']}/{view['claim']}" in summary.surviving
     return {
         "scale": scale,
         "commit": git_commit(workspace.root),
@@ -93,7 +96,7 @@ def index_page(
         "total": len(views),
         "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
-        "summary": summarise(named),
+        "summary": summary,
         "agreement": agreement(views),
         "open_claims": open_claims(views),
         "preregistered": preregistered(views),

@@ -16,9 +16,10 @@ from decaylab.report.figures.curves import (
 from decaylab.report.figures.finals import differences, final_values, paired_differences, seed_noise
 from decaylab.report.figures.forest import claims_forest
 from decaylab.report.figures.heatmap import grid_heatmap
-from decaylab.report.figures.labels import label, levels
+from decaylab.report.figures.labels import levels
 from decaylab.report.figures.style import interval
 from decaylab.report.figures.svg import describe, png, svg
+from decaylab.report.metric_names import label
 
 __all__ = [
     "MOST_POINTS",

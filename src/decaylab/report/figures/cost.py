@@ -9,9 +9,10 @@ from matplotlib.patches import Patch
 
 from decaylab.report.colours import LIGHT, palette
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.labels import label, levels, value_axis
+from decaylab.report.figures.labels import levels, value_axis
 from decaylab.report.figures.style import legend, line, panels, select_columns, theme, usable
 from decaylab.report.html import words
+from decaylab.report.metric_names import label
 
 
 def cost_scatter(runs: pd.DataFrame | None, *, hue: str = "grid") -> Chart | None:

@@ -19,11 +19,8 @@ from decaylab.report.figures.labels import (
     count_seeds,
     difference_label,
     effect_text,
-    is_share,
-    label,
     level_text,
     levels,
-    lower_is_better,
     points,
     value_axis,
     wrap,
@@ -43,6 +40,7 @@ from decaylab.report.figures.style import (
     usable,
     zero_line,
 )
+from decaylab.report.metric_names import is_share, label, lower_is_better
 
 MOST_POINTS = 240
 """points of one curve; more cannot be seen and make pages slow"""

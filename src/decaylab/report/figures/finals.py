@@ -18,11 +18,8 @@ from decaylab.report.figures.labels import (
     count_seeds,
     difference_label,
     effect_text,
-    is_share,
-    label,
     level_text,
     levels,
-    lower_is_better,
     points,
     tick,
     value_axis,
@@ -41,6 +38,7 @@ from decaylab.report.figures.style import (
     usable,
     zero_line,
 )
+from decaylab.report.metric_names import is_share, label, lower_is_better
 
 EMSPACE = 5 * "\u2003"
 

@@ -12,8 +12,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.labels import fixed, is_share, label, levels, percent, tick
+from decaylab.report.figures.labels import fixed, levels, percent, tick
 from decaylab.report.figures.style import legend, panel_title, panels, select_columns, theme, usable
+from decaylab.report.metric_names import is_share, label
 
 
 def grid_heatmap(

@@ -14,57 +14,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from decaylab.report.colours import is_none, ordered
 from decaylab.report.html import number, words
-
-METRICS = {
-    "train_loss": "training loss (nats)",
-    "test_loss": "test loss (nats)",
-    "validation_loss": "validation loss (nats)",
-    "train_error": "training error",
-    "test_error": "test error",
-    "validation_error": "validation error",
-    "batch_loss": "running training loss (nats)",
-    "learning_rate": "learning rate",
-    "peak_learning_rate": "peak learning rate",
-    "weight_decay": "weight decay",
-    "weight_norm": "weight norm (L2)",
-    "gradient_norm": "gradient norm (L2)",
-    "effective_learning_rate": "effective learning rate",
-    "lost_updates": "updates lost to rounding",
-    "max_weight": "largest weight (absolute)",
-    "max_logit": "largest output logit (absolute)",
-    "attention_logit": "largest attention logit (absolute)",
-    "generalisation_gap": "validation loss \u2212 training loss (nats)",
-    "seconds": "measured time (s)",
-    "predicted_seconds": "predicted time (s)",
-    "step": "step",
-    "fraction": "fraction of the run",
-}
-"""metrics that every training writes; shares, such as errors, have percent axes and no unit"""
+from decaylab.report.metric_names import is_share, label
 
 VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
 """column that has the number behind an axis' label, such as `large`"""
 SHORT = {"weight_decay": "decay"}
-
-
-def label(name: str) -> str:
-    """Axis label of a metric or parameter, with its unit."""
-    if name.startswith("ema_"):
-        return f"{label(name.removeprefix('ema_'))}\nof the averaged weights"
-    base, _, group = name.partition(".")
-    return METRICS.get(base, words(base)) + (f", {group}" if group else "")
-
-
-def _stem(name: str) -> str:
-    return name.removeprefix("ema_").partition(".")[0]
-
-
-def is_share(name: str) -> bool:
-    """True for metrics between 0 and 1, which are shown in percent."""
-    return _stem(name).endswith("error") or _stem(name) == "lost_updates"
-
-
-def lower_is_better(name: str) -> bool:
-    return _stem(name).endswith(("_loss", "_error"))
 
 
 percent = FuncFormatter(lambda value, _: f"{100 * value:.4g} %".replace("-", "\u2212"))
