@@ -126,8 +126,8 @@ def test_verdicts_are_counted_with_what_chance_would_give(index):
     counts = re.findall(r'<li><b>(\d+)</b><span class="verdict ([a-z-]+)">', index.text)
     assert counts == [("2", "reproduced"), ("2", "contradicted"), ("5", "not-run")]
     assert "4 of 9 claims judged, 2 of them from archived runs." in index.text
-    assert "Chance alone would decide at most 0.15 of the 3 tests judged here wrongly" in index.text
-    assert re.search(r"of the 2 decided claims; \d of these survive the Benjamini-Hochberg", index.text)
+    assert "By chance, at most 0.15 of the 3 tests judged here are decided wrongly" in index.text
+    assert re.search(r"of the 2 decided claims. \d of these survive the Benjamini-Hochberg", index.text)
 
 
 def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path):

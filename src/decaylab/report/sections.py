@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import nbformat
+import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from decaylab.errors import InputError
 from decaylab.report.html import Html, claims_table, join, note, table
 from decaylab.report.load import Report
 from decaylab.report.output import Figure
+from decaylab.report.regimes import FAR, regimes
 
 GENERATED = "generated"
 """tag of cells that `compose` adds"""
@@ -26,10 +28,15 @@ COST = ("## Cost\n\nWhat `decaylab plan` predicted, and what the runs took.", "s
 
 
 def what_we_ran(report: Report) -> Html:
-    """What this scale makes smaller, and the grids with their planned and finished runs."""
-    return join(
-        [note(report.note) if report.note else "", table(report.arms, "Planned and finished runs at this scale")]
-    )
+    """What this scale makes smaller, the grids with their planned and finished runs, and how far the source is."""
+    parts = [note(report.note) if report.note else "", table(report.arms, "Planned and finished runs at this scale")]
+    numbers = regimes(report) if report.scale != "paper" else pd.DataFrame()
+    if not numbers.empty:
+        far = list(dict.fromkeys(numbers.loc[numbers.pop("far"), "number"]))
+        said = f" Far from the source's (more than a factor of {FAR:g}): {'; '.join(far)}." if far else ""
+        left = ["source", f"{report.scale} scale"]
+        parts.append(table(numbers, f"Dimensionless numbers on which the claims hang.{said}", left))
+    return join(parts)
 
 
 def claims_forest(report: Report) -> Figure | Html:
