@@ -178,7 +178,7 @@ def _rows(axes: Axes, frame: pd.DataFrame, row: str, names: Sequence[Any], all_r
         offsets = dots.get_offsets()
         if len(offsets):
             dots.set_offsets([(x, y - 0.2) for x, y in offsets])
-    axes.set_yticks(range(len(names)), [wrap(level_text(row, name, all_rows), 26) for name in names])
+    axes.set_yticks(range(len(names)), [wrap(level_text(row, name, all_rows), 30) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)

@@ -81,7 +81,7 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
 
     `decay 1 (source 0.1)`: a scale that changes the source's number shows both.
     """
-    if name in ("grid", "network", "arm", "kind", "precision", "model"):
+    if name in ("grid", "network", "arm", "setting", "kind", "precision", "model"):
         return words(level)
     column, actual, also = VALUES.get(name), level_number(name, level, frame), ""
     if actual is not None and not isinstance(level, str) and not math.isclose(actual, level):
