@@ -102,9 +102,9 @@ def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str)
 def _print_prospects(found: dict[str, list[Prospect]], scale: str) -> None:
     table = Table(
         title=f"scale {scale}: what each claim could decide",
-        caption="SD: between seeds, from results here or filed evidence (~: at other settings). Detectable: the smallest "
-        "true effect that the planned seeds show to matter, at 80 % power. Seeds and core-minutes decide the source's "
-        "own value.",
+        caption="SD: between seeds, from results here or filed evidence (~: at other settings). Detectable: the "
+        "smallest true effect that the planned seeds show to matter, at 80 % power. Seeds and core-minutes decide the "
+        "source's own value.",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
