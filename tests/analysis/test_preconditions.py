@@ -5,9 +5,8 @@ from decaylab.analysis.judge import judge
 CONDITION = {
     "name": "the arm without decay does not fit",
     "metric": "train_error",
-    "arm": {"grid": "mlp", "decay": "off", "learning_rate": 0.3},
-    "direction": "below",
-    "threshold": 0.5,
+    "among": {"grid": "mlp", "decay": "off", "learning_rate": 0.3},
+    "expect": "below 0.5",
 }
 
 
