@@ -561,6 +561,14 @@ def test_a_precondition_of_the_regime_needs_no_run(lab):
         check_claims(lab.replication({"preconditions": [on | {"among": {"grid": "mlp", "decay": "no"}}]}), "laptop")
 
 
+def test_a_precondition_keeps_its_own_value_where_a_variant_takes_the_best(lab):
+    best = {"label": "each at its best learning rate", "arm": {"learning_rate": "best"}}
+    other = {"label": "small learning rate", "arm": {"learning_rate": 0.1}}
+    claim = claim_of(lab, {"preconditions": [CONDITION], "also": [best, other]})
+    assert [item.verdict for item in claim.also] == ["not testable here", "not testable here"]
+    assert [item.preconditions[0].value for item in claim.also] == [0.0, 0.0]
+
+
 def test_networks_that_disagree_are_named(lab):
     small = {"label": "small learning rate", "arm": {"learning_rate": 0.1}}
     other = {"label": "another question"} | lab.test(

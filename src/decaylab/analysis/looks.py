@@ -105,7 +105,8 @@ def read(values: Sequence[float | None], test: Test, design: Design = SEQUENTIAL
         values: one value for each planned seed, in planned order; None where a run is not finished. Values behind
             a gap wait until the gap is closed.
 
-    The first outcome stands: later looks can only move it if their intervals contradict each other.
+    Intervals only shrink from look to look, so an outcome stands: a later look can turn `negligible` into
+    `contradicted`, and makes any outcome `inconclusive` if the looks have no point in common.
     """
     finished = list(values)
     if None in finished:
@@ -213,8 +214,7 @@ def skewed_mean_interval(values: Sequence[float], confidence: float = LOOK_CONFI
     """Student's interval, stretched on its skewed side by `SKEW_MARGIN` times the sample's skewness.
 
     Student's interval misses the mean of a skewed distribution too often on the side of its long tail: at skewness 1.6
-    in 10 % of sequences of looks, this one in 5 %. Hall's transformation (1992, J. R. Statist. Soc. B 54, 221)
-    protects no better and needs more seeds for large effects; see docs/statistics.md.
+    in 10 % of sequences of looks, this one in 5 %. docs/statistics.md has the simulations and what else was tried.
     """
     array = np.asarray(values, dtype=float)
     mean, interval = mean_interval(array, confidence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decaylab.analysis.arms import RunIndex, Seed, Selector
+from decaylab.analysis.arms import BEST, RunIndex, Seed, Selector
 from decaylab.analysis.metrics import evaluate
 from decaylab.analysis.results import Results
 from decaylab.analysis.verdict import PreconditionResult
@@ -19,12 +19,15 @@ def check_preconditions(
 ) -> list[PreconditionResult]:
     """The preconditions of a claim, or of its variant with the parameters `over`.
 
+    A parameter that the variant sets to `best` keeps the value that the precondition gives it.
+
     Args:
         seeds: those that are judged. Metrics of runs are means over them; without any they are not known yet.
 
     Raises:
         InputError: an arm is not in the plan, a run lacks the metric, or a regime has no such number.
     """
+    over = {key: value for key, value in over.items() if value != BEST}
     return [
         PreconditionResult(
             name=condition.name,

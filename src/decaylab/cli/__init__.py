@@ -25,6 +25,7 @@ for command in (
     plan.register,
     train.train,
     decide.decide,
+    decide.verify,
     results.judge,
     results.render,
     results.site,

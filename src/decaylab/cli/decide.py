@@ -1,4 +1,4 @@
-"""Seeds in time: train more seeds until claims are decided."""
+"""Seeds in time: train more seeds until claims are decided. Luck: judge decided claims again on other runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from decaylab.cli.options import (
     RESULTS,
@@ -21,13 +23,16 @@ from decaylab.cli.options import (
     workspace,
 )
 from decaylab.errors import InputError
+from decaylab.files import Layout
 from decaylab.replication import Replication, select
+
+ClaimNames = Annotated[
+    list[str] | None, typer.Argument(help="claims (CLAIM or REPLICATION/CLAIM) or replications by name")
+]
 
 
 def decide(
-    claims: Annotated[
-        list[str] | None, typer.Argument(help="claims (CLAIM or REPLICATION/CLAIM) or replications by name")
-    ] = None,
+    claims: ClaimNames = None,
     minutes: Annotated[float, typer.Option(min=0, help="stop after this time")] = 15.0,
     until: Annotated[float | None, typer.Option(help="stop at this Unix time instead")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; default: all")] = None,
@@ -44,7 +49,6 @@ def decide(
     from decaylab.seeds import Round, changing_seeds
     from decaylab.training.pool import Pool, stopped_by_signals
     from decaylab.workflow.deciding import Decider
-    from decaylab.workflow.machine import has_nvidia
 
     space = workspace(scale, images, text, results)
     reps, wanted = chosen(select(space.root, "all"), claims)
@@ -53,9 +57,7 @@ def decide(
     decider = Decider(reps, space, wanted, lambda line: typer.echo(line, err=True))
     if not decider.outcome.complete and time.time() < end:
         options = {"device": device, "threads": threads, "choices": dict(space.choices)}
-        on_gpu = device == "cuda" or (device == "auto" and has_nvidia())
-        count = 1 if on_gpu else max(1, (cores or len(os.sched_getaffinity(0))) // threads)
-        with Pool(count, space.layout, options, end) as pool, stopped_by_signals(pool):
+        with Pool(workers(cores, threads, device), space.layout, options, end) as pool, stopped_by_signals(pool):
             decider.run(pool, end)
     state = decider.outcome
     if round_of:
@@ -63,6 +65,56 @@ def decide(
             number = record.rounds.get(round_of, Round()).number + 1
             record.rounds[round_of] = Round(number, state.complete)
     typer.echo(f"{state.closed} of {state.total} claims closed, {len(state.open)} left that more seeds could decide")
+
+
+def verify(
+    claims: ClaimNames = None,
+    minutes: Annotated[float, typer.Option(min=0, help="stop after this time")] = 15.0,
+    scale: ScaleOption = Scale.laptop,
+    images: ImagesOption = None,
+    text: TextOption = None,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads for the same seeds; their runs used another")] = 2,
+) -> None:
+    """Train decided claims anew, with other rounding and with fresh seeds, and say which verdicts move."""
+    from decaylab.training.pool import Pool
+    from decaylab.workflow.verifying import verify as verify_claims
+
+    space = workspace(scale, images, text, results)
+    reps, wanted = chosen(select(space.root, "all"), claims)
+
+    def pool(layout: Layout, mode: str, until: float) -> Pool:
+        per_run = threads if mode == "rounding" else 1
+        options = {"device": device, "threads": per_run, "choices": dict(space.choices)}
+        return Pool(workers(None, per_run, device), layout, options, until)
+
+    found = verify_claims(reps, space, wanted, minutes, pool, lambda line: typer.echo(line, err=True))
+    table = Table(title=f"scale {space.scale}: decided claims, judged again")
+    for head in ("claim", "with", "verdict", "again", "estimate", "again", "n", "again"):
+        table.add_column(head)
+    for item in found:
+        table.add_row(
+            item.claim,
+            "other rounding" if item.mode == "rounding" else "fresh seeds",
+            item.verdict,
+            f"[bold]{item.again}[/bold]" if item.moved else item.again,
+            *("" if value is None else f"{value:.4g}" for value in (item.estimate, item.estimate_again)),
+            str(item.n),
+            str(item.n_again),
+        )
+    Console().print(table)
+    moved = sorted({item.claim for item in found if item.moved})
+    typer.echo(f"{len({item.claim for item in found})} claims verified, {len(moved)} moved {', '.join(moved)}".strip())
+
+
+def workers(cores: int | None, threads: int, device: str) -> int:
+    """How many runs are trained at the same time: one on a GPU, else as many as the cores allow."""
+    from decaylab.workflow.machine import has_nvidia
+
+    if device == "cuda" or (device == "auto" and has_nvidia()):
+        return 1
+    return max(1, (cores or len(os.sched_getaffinity(0))) // threads)
 
 
 def chosen(
