@@ -7,7 +7,7 @@ import pytest
 from decaylab.analysis.filing import collect
 from decaylab.analysis.restoring import restore
 from decaylab.files import Layout
-from decaylab.replication import load_replication, replication_file
+from decaylab.replication import list_replications, load_replication, replication_file
 from decaylab.report.archive_pages import build_archive_site, render_archived
 from decaylab.report.notebook import render
 from decaylab.report.site import build_site
@@ -26,13 +26,14 @@ def test_pages_work_in_a_browser_without_a_network(clone, repository, inventor, 
     real_root, _ = repository
     real = Layout(tmp_path / "results", tmp_path / "real")
     workspace = Workspace(real_root, "smoke", real)
-    inventor[1](real_root, real, "loss_stabilization", "smoke")
-    report = render("loss_stabilization", workspace)
+    name = list_replications(real_root)[0]
+    inventor[1](real_root, real, name, "smoke")
+    report = render(name, workspace)
     build_site(workspace)
     # the same runs, filed and restored
-    filed = collect(load_replication(replication_file(real_root, "loss_stabilization")), workspace).stem
+    filed = collect(load_replication(replication_file(real_root, name)), workspace).stem
     restore(filed, real.filed(filed), real_root)
-    shown = render_archived(filed, "loss_stabilization", workspace)
+    shown = render_archived(filed, name, workspace)
     every = build_archive_site(workspace)
     assert figures_of(shown) == figures_of(report)
     found = browse([index, next(index.parent.glob("runs/*.html")), report])

@@ -238,6 +238,18 @@ def test_differences_say_which_side_is_better(finals):
     assert "better" not in figures.paired_differences(norms, "weight_norm").figure.axes[0].get_xlabel()
 
 
+def test_a_scale_that_multiplies_the_sources_decay_says_what_it_ran(finals):
+    """An axis keeps the source's numbers as labels where a scale multiplies them."""
+    part = finals[finals["learning_rate"] == "large"].assign(decay_coefficient=lambda frame: 10 * frame["weight_decay"])
+    assert labels.level_text("weight_decay", 0.1, part) == "decay 1 (source 0.1)"
+    assert labels.level_text("weight_decay", 0, part) == "no decay"
+    figure = figures.final_values(part, "test_error", panel="grid").figure
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["0", "1\n(source 0.1)", "3\n(source 0.3)"]
+    rows = figures.paired_differences(part[part["grid"] == "net"], "test_error").figure.axes[0].get_yticklabels()
+    assert [text.get_text() for text in rows] == ["decay 1 (source 0.1)", "decay 3 (source 0.3)"]
+
+
 def test_words_of_a_label_stay_whole():
     assert labels.tick("initialisation_only", 10) == "initialisation\nonly"
 

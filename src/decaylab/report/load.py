@@ -22,7 +22,7 @@ from decaylab.replication import (
     replication_file,
 )
 from decaylab.report.claims import claim_views, read_evidence
-from decaylab.report.html import Html, duration, number
+from decaylab.report.html import Html, duration, number, words
 from decaylab.report.output import Figure, show
 from decaylab.spec import RunSpec
 from decaylab.workspace import Scale, Workspace
@@ -210,7 +210,7 @@ class Report:
             axes = []
             for axis, values in grid.axes.items():
                 used = {parameters[axis] for _, parameters in planned}  # `only` may leave out a value altogether
-                axes.append(f"{axis}: {', '.join(str(value) for value in values if value in used)}")
+                axes.append(f"{words(axis)}: {', '.join(words(value) for value in values if value in used)}")
             if grid.start:
                 at = ", ".join(str(value) for value in grid.start.at)
                 axes.insert(0, f"continued from {grid.start.grid} at {at} of its steps")
@@ -221,7 +221,7 @@ class Report:
                     "planned": len(ids),
                     "finished": len(runs),
                     "diverged": sum(run.diverged_at_step is not None for run in runs),
-                    "time": duration(sum(run.summary["seconds"] for run in runs)),
+                    "time": duration(sum(run.summary["seconds"] for run in runs) if runs else None),
                 }
             )
         return pd.DataFrame(rows)

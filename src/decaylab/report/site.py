@@ -21,6 +21,7 @@ from decaylab.replication import (
 )
 from decaylab.report.archive_summary import page_name, summary_page
 from decaylab.report.claims import claim_views, read_evidence
+from decaylab.report.doc_pages import body, documents, links
 from decaylab.report.findings import agreement, findings, open_claims, preregistered
 from decaylab.report.html import environment, relative
 from decaylab.report.provenance import evidence_note
@@ -64,6 +65,9 @@ def build_site(workspace: Workspace) -> Path:
         write_yaml_page(rep, workspace)
         for file in read_evidence(root, rep.name):
             write_page(here / page_name(file), "archive.html.j2", summary_page(file, rep))
+    for title, path in documents(root).items():
+        page = {"title": title, "scale": scale, "body": body(path), "others": links(workspace)}
+        write_page(here / "docs" / f"{path.stem}.html", "doc.html.j2", page)
     page = index_page(workspace, reps, claims, runs)
     write_page(layout.index(scale), "index.html.j2", page | note(here))
     return layout.index(scale)
@@ -100,6 +104,7 @@ def index_page(
         "agreement": agreement(views),
         "open_claims": open_claims(views),
         "preregistered": preregistered(views),
+        "documents": links(workspace),
         "scales": [
             (other, relative(layout.index(other), layout.index(scale).parent))
             for other in SCALES

@@ -19,6 +19,7 @@ from decaylab.report.figures.labels import (
     difference_label,
     effect_text,
     level_text,
+    level_tick,
     levels,
     points,
     tick,
@@ -78,7 +79,7 @@ def final_values(
             arms |= {"dodge": 0.5 if hue and len(hues) > 1 else False, "ax": axes}
             sns.stripplot(part, jitter=False, size=4.5, alpha=0.55, **arms | {"dodge": bool(hue)})
             sns.pointplot(part, errorbar=None, linestyle="none", marker="_", markersize=17, **_dodged(arms, len(hues)))
-            axes.set_xticks(range(len(xs)), [tick(level) for level in xs])
+            axes.set_xticks(range(len(xs)), [level_tick(x, level, part) for level in xs])
             axes.grid(axis="x", visible=False)
             axes.set_xlabel(label(x))
             axes.set_ylabel(label(y))
@@ -86,7 +87,7 @@ def final_values(
             if chance is not None:
                 axes.axhline(chance, **DROP)
             if key is not None:
-                panel_title(axes, panel, key)
+                panel_title(axes, panel, key, part)
     handles = [
         line(f"{level_text(by, level, frame)} ({count_seeds(frame[frame[by] == level], [x, panel])})", tints[level],
              marker="o", linestyle="none")
@@ -152,7 +153,7 @@ def paired_differences(
             axes.set_ylabel("")
             _difference_axis(axes, y, f"minus {level_text(arm, reference, frame)}")
             if key is not None:
-                panel_title(axes, split, key)
+                panel_title(axes, split, key, part)
     handles = [
         line("seed", LIGHT["decay4"], marker="o", markersize=4, linestyle="none", alpha=0.55),
         line(f"mean and 95 % interval ({count_seeds(paired, [arm, panel])})", LIGHT["decay5"], marker="o"),
@@ -177,7 +178,7 @@ def _rows(axes: Axes, frame: pd.DataFrame, row: str, names: Sequence[Any], all_r
         offsets = dots.get_offsets()
         if len(offsets):
             dots.set_offsets([(x, y - 0.2) for x, y in offsets])
-    axes.set_yticks(range(len(names)), [wrap(level_text(row, name, all_rows), 26) for name in names])
+    axes.set_yticks(range(len(names)), [wrap(level_text(row, name, all_rows), 30) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)

@@ -107,5 +107,5 @@ def _forest_row(axes: Axes, claim: Mapping[str, Any]) -> None:
     test = f"{claim['test']}: " if len(claim.get("parts") or ()) > 1 else ""
     statement = " ".join((claim.get("statement") or claim["claim"]).split())
     unit = f"({test}{claim['unit']}, n = {claim['n']})"
-    title = wrap(f"{statement}{' ' if len(statement) + len(unit) < 112 else chr(10)}{unit}", 112)
+    title = wrap(f"{statement}{' ' if len(statement) + len(unit) < 122 else chr(10)}{unit}", 122)
     axes.set_title(title, fontsize=8.5, fontweight="normal", pad=3)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
-from decaylab.report.figures.labels import fixed, levels, percent, tick
+from decaylab.report.figures.labels import fixed, level_tick, levels, percent
 from decaylab.report.figures.style import legend, panel_title, panels, select_columns, theme, usable
 from decaylab.report.metric_names import is_share, label
 
@@ -79,8 +79,12 @@ def _cells(axes: Axes, part: pd.DataFrame, y: str, rows: str, columns: str, best
     winner = cells["mean"].idxmin() if best == "min" else cells["mean"].idxmax()
     place = (column_keys.index(winner[1]) + 0.03, row_keys.index(winner[0]) + 0.03)
     axes.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor=LIGHT["other1"], linewidth=2.6))
-    axes.set_xticks([index + 0.5 for index in range(len(column_keys))], [tick(item) for item in column_keys])
-    axes.set_yticks([index + 0.5 for index in range(len(row_keys))], [tick(item) for item in row_keys], rotation=0)
+    axes.set_xticks(
+        [index + 0.5 for index in range(len(column_keys))], [level_tick(columns, item, part) for item in column_keys]
+    )
+    axes.set_yticks(
+        [index + 0.5 for index in range(len(row_keys))], [level_tick(rows, item, part) for item in row_keys], rotation=0
+    )
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.set(xlabel=label(columns), ylabel=label(rows))

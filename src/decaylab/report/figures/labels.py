@@ -58,15 +58,35 @@ def tick(level: Any, width: int = 12) -> str:
     return wrap(words(level), width) if isinstance(level, str) else number(level, 4)
 
 
-def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
-    """`decay 0.1`, `no decay`, `learning rate 0.3`, or `large learning rate` where the number differs in the frame."""
-    if name in ("grid", "network", "arm", "kind", "precision", "model"):
-        return words(level)
+def level_number(name: str, level: Any, frame: pd.DataFrame | None) -> float | None:
+    """The number that a level of an axis stands for in these runs; None if it has none, or several."""
     column = VALUES.get(name)
-    if isinstance(level, str) and column and frame is not None and column in frame:
-        numbers = frame.groupby(name)[column]
-        if numbers.nunique().max() == 1:  # where networks have learning rates of their own, the labels stay
-            level = numbers.first()[level].item()
+    if column is None or frame is None or not {name, column} <= set(frame):
+        return None
+    numbers = frame.groupby(name)[column]
+    # where networks have learning rates of their own, the labels stay
+    return float(numbers.first()[level]) if numbers.nunique().max() == 1 and level in numbers.groups else None
+
+
+def level_tick(name: str, level: Any, frame: pd.DataFrame) -> str:
+    """A level on an axis; a scale that changes the source's number shows both."""
+    actual = level_number(name, level, frame)
+    if isinstance(level, str) or actual is None or math.isclose(actual, level):
+        return tick(level)
+    return f"{number(actual, 4)}\n(source {number(level, 4)})"
+
+
+def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
+    """`decay 0.1`, `no decay`, `learning rate 0.3`, or `large learning rate` where the number differs in the frame.
+
+    `decay 1 (source 0.1)`: a scale that changes the source's number shows both.
+    """
+    if name in ("grid", "network", "arm", "setting", "kind", "precision", "model"):
+        return words(level)
+    column, actual, also = VALUES.get(name), level_number(name, level, frame), ""
+    if actual is not None and not isinstance(level, str) and not math.isclose(actual, level):
+        also = f" (source {number(level, 4)})"
+    level = level if actual is None else actual
     short = words(SHORT.get(name, name))
     if name == "weight_decay":
         if is_none(level):
@@ -75,7 +95,7 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
             return f"with {words(level)}"
     if isinstance(level, str):
         return f"{words(level)} {short}" if column else f"{short}: {words(level)}"
-    return f"{short} {number(level, 4)}"
+    return f"{short} {number(level, 4)}{also}"
 
 
 def levels(frame: pd.DataFrame, name: str) -> list[Any]:
