@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from decaylab.analysis.arms import check_claims
 from decaylab.files import Layout
@@ -65,14 +66,21 @@ def test_the_page_can_be_followed_to_the_letter(clone: Path) -> None:
     new, *others = commands
     assert new == f"decaylab new {NAME}"
     run(clone, new)
-    # the page replaces both files of the template
-    replication_file(clone, NAME).write_text(blocks("yaml")[0], encoding="utf-8")
-    cells = [nbformat.v4.new_code_cell(source.rstrip()) for source in blocks("python")]
+    # the page replaces both files of the template, and adds a probe that its runs then use
+    example, looks, evaluation = blocks("yaml")
+    value = yaml.safe_load(example)
+    value["base"]["evaluation"] |= yaml.safe_load(evaluation)["evaluation"]
+    value["claim_defaults"] |= yaml.safe_load(looks)
+    replication_file(clone, NAME).write_text(yaml.safe_dump(value), encoding="utf-8")
+    python = blocks("python")
+    cells = [nbformat.v4.new_code_cell(source.rstrip()) for source in python if not source.startswith("# src/")]
     cells[0].metadata["tags"] = ["parameters"]
     path = clone / "notebooks" / f"{NAME}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = cells
     nbformat.write(notebook, path)
+    for source in (source for source in python if source.startswith("# src/")):
+        (clone / source.splitlines()[0].removeprefix("# ")).write_text(source, encoding="utf-8")
     for command in others:
         run(clone, command)
     layout = Layout(clone / "results", clone / "reports")
@@ -80,6 +88,9 @@ def test_the_page_can_be_followed_to_the_letter(clone: Path) -> None:
     assert [claim["claim"] for claim in verdicts] == [
         claim.id for claim in load_replication(replication_file(clone, NAME)).claims
     ]
+    finals = [json.loads(path.read_text())["final"] for path in (layout.results / "runs").glob("*/summary.json")]
+    assert finals
+    assert all(0 <= final["small_weights"] <= 1 for final in finals)
     page = layout.report("smoke", NAME).read_text(encoding="utf-8")
     assert page.count("<svg") >= 2
     assert "Training curves: the mean over seeds" in page
