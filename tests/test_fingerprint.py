@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from decaylab import fingerprint as module
+from decaylab import plugins
 from decaylab.fingerprint import NUMERIC, PACKAGE, code_digest, fingerprint, sources_for
 from decaylab.spec import RunSpec, parse_spec
 
@@ -121,3 +123,48 @@ def test_digests_differ_between_kinds_and_need_no_torch():
     assert len({fingerprint(tiny(kind)) for kind in MODELS}) == len(MODELS)
     program = "import sys, decaylab.workflow.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+USED = {"models": "mlp", "probes": "lost_updates", "optim/forms": "decoupled", "data/sources": "procedural"}
+"""what the run of the next test names"""
+UNUSED = {"models": "vgg", "probes": "attention", "optim/forms": "cautious", "data/sources": "stdlib"}
+
+
+def test_a_plugin_of_any_kind_belongs_to_the_runs_that_name_it(tmp_path, monkeypatch):
+    """In a copy of the package: files added, and files changed that a run does not name, leave its digest alone."""
+    folder = tmp_path / "decaylab"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for place in (module, plugins):
+        monkeypatch.setattr(place, "PACKAGE", folder)
+    run = tiny("mlp", ("lost_updates",))
+    parent = tiny("mlp", ("attention",))
+    child = tiny("mlp", start={"run": parent.model_dump(mode="json"), "step": 1})
+
+    def digests() -> tuple[str, str]:
+        for cached in (module._sources, module._closure, module._read, module._digest_of_all):
+            cached.cache_clear()
+        return fingerprint(run), fingerprint(child)
+
+    assert {*USED} == {*UNUSED} == {*plugins.KINDS}
+    try:
+        first, first_child = digests()
+        for kind in plugins.KINDS:
+            (folder / kind / "brand_new.py").write_text("import decaylab.training.learner\nVALUE = 1\n")
+            assert digests() == (first, first_child), kind
+        for kind, name in UNUSED.items():
+            edit(folder / kind / f"{name}.py")
+            mine, childs = digests()
+            assert mine == first, kind
+            assert (childs == first_child) == (kind != "probes"), "the parent's probe is part of how the child began"
+            first_child = childs
+        for kind, name in USED.items():
+            edit(folder / kind / f"{name}.py")
+            assert digests()[0] != first, kind
+            first = digests()[0]
+    finally:
+        monkeypatch.undo()
+        digests()
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + "\nEDITED = True\n", encoding="utf-8")

@@ -44,7 +44,9 @@ def _value(
     condition: Precondition, over: Selector, seeds: list[Seed], index: RunIndex, results: Results, where: str
 ) -> float | None:
     where = f"{where}: precondition {condition.name!r}"
-    (runs,) = index.arm(condition.arm | over, where).cells.values()
+    # a variant at each arm's best setting is testable where the claim is
+    fixed = {name: value for name, value in over.items() if value != BEST}
+    (runs,) = index.arm(condition.arm | fixed, where).cells.values()
     metric = condition.metric
     if metric.name.startswith(REGIME):
         name = metric.name.removeprefix(REGIME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -27,6 +27,9 @@ from decaylab.cli.options import (
 from decaylab.errors import InputError
 from decaylab.replication import Replication, plan_here
 
+if TYPE_CHECKING:
+    from decaylab.analysis.prospects import Prospect
+
 SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
 """columns of the table; --json has all known GPUs"""
 
@@ -41,7 +44,7 @@ def plan(
     threads: ThreadsOption = 1,
     as_json: Annotated[bool, typer.Option("--json", help="one object for each run")] = False,
 ) -> None:
-    """Show what would run and what it costs: FLOPs, minutes here and on known GPUs, memory, disk."""
+    """Show what would run, what it costs (FLOPs, minutes, memory, disk), and what each claim could decide."""
     space = workspace(scale, images, text, results)
     reps = selected(names)
     runs = plan_here(reps, space)
@@ -58,6 +61,10 @@ def plan(
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
     _print_plan(reps, rows, space.scale)
+    from decaylab.analysis.prospects import prospects
+
+    seconds = {row["run_id"]: row["predicted_seconds"] for row in rows}
+    _print_prospects({rep.name: prospects(rep, space, seconds) for rep in reps}, space.scale)
 
 
 def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str) -> None:
@@ -89,6 +96,36 @@ def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str)
         table.add_row(*line(rep.name, [row for row in rows if rep.name in row["replications"]]))
     table.add_section()
     table.add_row(*line("total", rows))
+    Console().print(table)
+
+
+def _print_prospects(found: dict[str, list[Prospect]], scale: str) -> None:
+    table = Table(
+        title=f"scale {scale}: what each claim could decide",
+        caption="SD: between seeds, from results here or filed evidence (~: at other settings). Detectable: the "
+        "smallest true effect that the planned seeds show to matter, at 80 % power. Seeds and core-minutes decide the "
+        "source's own value.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for head in ("claim", "seeds", "SD", "of", "detectable", "source", "seeds", "minutes"):
+        table.add_column(head, justify="left" if head == "claim" else "right", overflow="fold")
+    for name, items in found.items():
+        table.add_section()
+        table.add_row(f"[bold]{name}[/bold]")
+        for item in items:
+            known = item.deviation is not None
+            table.add_row(
+                item.claim.rpartition("/")[2],
+                str(item.seeds),
+                f"{item.deviation:.2g}" if known else "unknown",
+                ("" if item.same_runs else "~") + str(item.known_from) if known else "",
+                "" if item.detectable is None else f"{item.detectable:.2g}",
+                "" if item.source is None else f"{item.source:.2g}",
+                "" if item.source_seeds is None else str(item.source_seeds),
+                "" if item.source_minutes is None else f"{item.source_minutes:.1f}",
+            )
     Console().print(table)
 
 

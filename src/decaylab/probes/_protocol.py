@@ -31,13 +31,13 @@ class View:
     step: int
     """finished updates"""
     learning_rate: float
-    """of the last update; 0 before the first"""
+    """of the last update, and 0 before the first; in `before`, of the update that follows"""
     optimizer: torch.optim.Optimizer
     decay: WeightDecay
     grouped: Mapping[str, Sequence[Tensor]]
     """parameter group: its weights; at the moment `update` their gradients are those of the last update"""
     loss: Callable[[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor], Tensor]
-    """weights by name, buffers by name, inputs, targets -> mean loss, 0-d"""
+    """weights by name, buffers by name, inputs, targets -> mean loss, 0-d; can be differentiated twice"""
     batches: Callable[[str, int | None], Iterator[Batch]]
     """split and number of examples -> fixed evaluation batches, the same for every seed"""
     autocast: Callable[[], contextlib.AbstractContextManager[Any]]
@@ -69,12 +69,18 @@ class BaseProbe:
     """
 
     moment: ClassVar[Moment] = "evaluation"
-    """`evaluation`: between updates; `update`: right after one; `end`: once, after the last update"""
+    """`evaluation`: between updates; `update`: around one; `end`: once, after the last update"""
 
     def __init__(self, **parameters: Any) -> None:
         """`parameters` as PARAMETERS declares them, with defaults filled in."""
         for name, value in parameters.items():
             setattr(self, name, value)
+
+    def before(self, view: View) -> None:
+        """Moment `update` only: called before the update that `measure` follows, to keep what it will change.
+
+        The gradients of the update are in place, not yet clipped (and in float16 still scaled).
+        """
 
     def measure(self, view: View) -> dict[str, Tensor | float | str]:
         """Columns and their values: numbers, or 0-d tensors on the device, which nobody waits for here.

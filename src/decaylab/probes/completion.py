@@ -9,8 +9,11 @@ from torch import nn
 
 from decaylab.probes._mode import evaluation_mode
 from decaylab.probes._protocol import BaseProbe, View
+from decaylab.spec import RunSpec
 
 NEEDS = "text"
+LENGTH = 20
+"""tokens after the prompt, each of which takes at most one pass of a whole window"""
 
 
 class Probe(BaseProbe):
@@ -26,13 +29,16 @@ class Probe(BaseProbe):
             text = completion(view.model, lambda words: tokens.encode([words])[0].tolist(), tokens.decode)
         return {"completion": text}
 
+    def example_passes(self, spec: RunSpec) -> float:
+        return float(LENGTH)
+
 
 def completion(
     model: nn.Module,
     encode: Callable[[str], list[int]],
     decode: Callable[[list[int]], str],
     prompt: str = "Every effort moves you",
-    length: int = 20,
+    length: int = LENGTH,
 ) -> str:
     """The prompt and the likeliest `length` tokens after it, one at a time.
 

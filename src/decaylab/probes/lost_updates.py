@@ -10,6 +10,7 @@ from torch import Tensor
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.optimizers import grouped_parameters, last_update
 from decaylab.probes._protocol import BaseProbe, View
+from decaylab.spec import RunSpec
 
 COLUMNS = {"lost_updates": ("share of updates lost to rounding", "share")}
 
@@ -21,6 +22,9 @@ class Probe(BaseProbe):
 
     def measure(self, view: View) -> dict[str, Tensor]:
         return lost_updates(intended_updates(view.optimizer, view.decay, view.step - 1, view.learning_rate))
+
+    def example_passes(self, spec: RunSpec) -> float:
+        return 1.0  # about twenty operations for each weight
 
 
 def intended_updates(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from pydantic import PositiveInt, field_validator
 
 from decaylab.spec.base import Strict, check_plugin, declared, plugin_parameters, without_defaults
+
+_TRAINING_COLUMNS = re.compile(
+    r"step|batch_loss|learning_rate|weight_decay|weight_norm|gradient_norm|effective_learning_rate"
+    r"|(ema_)?(train|validation|test)_(loss|error)"
+)
+"""what every training writes"""
 
 
 class ProbeRequest(NamedTuple):
@@ -43,6 +50,8 @@ class Evaluation(Strict):
         for item in probes:
             request = _request(item)
             for column in declared("probes", request.name, "COLUMNS"):
+                if _TRAINING_COLUMNS.fullmatch(column):
+                    raise ValueError(f"{request.name} writes the column {column}, which the training itself writes")
                 if column in writers:
                     raise ValueError(f"{writers[column]} and {request.name} both write the column {column}")
                 writers[column] = request.name

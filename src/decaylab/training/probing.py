@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decaylab import plugins
 from decaylab.data import Dataset
@@ -14,6 +16,7 @@ from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes._mode import undisturbed
 from decaylab.probes._protocol import BaseProbe, Moment, View
 from decaylab.spec import RunSpec
+from decaylab.spec.base import declared
 
 if TYPE_CHECKING:
     from decaylab.training.learner import Learner
@@ -31,7 +34,8 @@ def example_passes(spec: RunSpec) -> float:
     """Forward passes of single examples that all probes of a run cost together."""
     total = 0.0
     for _, every, probe in build_probes(spec):
-        calls = 1 if probe.moment == "end" else 1 + spec.steps // (every or spec.evaluation.every)
+        rounds = math.ceil(spec.steps / (every or spec.evaluation.every))
+        calls = {"evaluation": 1 + rounds, "update": rounds, "end": 1}[probe.moment]
         total += calls * probe.example_passes(spec)
     return total
 
@@ -57,39 +61,74 @@ class Probing:
         ]
 
     def around_update(self, step: int, values: dict[str, Any]) -> Callable[[float], None] | None:
-        """What to call right after the update that finishes `step` with its learning rate, if any probe is due."""
+        """Call the due probes before the update that finishes `step`.
+
+        Returns:
+            What to call right after the update, with its learning rate, to fill `values`; None if no probe is due.
+        """
         due = self.due("update", step)
-        return (lambda learning_rate: values.update(self._measure(due, step, learning_rate))) if due else None
+        if not due:
+            return None
+        coming = self._learning_rate(step)
+        for name, probe in due:
+            with undisturbed(self.learner.model, self.learner.device):
+                probe.before(self._view(name, step - 1, coming))
+        return lambda learning_rate: values.update(self._measure(due, step, learning_rate))
 
     def measure(self, moment: Moment, step: int) -> dict[str, Tensor | float | str]:
         """What the probes of a moment say after `step` finished updates."""
         due = self.due(moment, step)
-        if not due:
-            return {}
+        return self._measure(due, step, self._learning_rate(step)) if due else {}
+
+    def _learning_rate(self, step: int) -> float:
+        """Of the update that finishes `step`; 0 before the first."""
         spec = self.spec
-        peak = spec.optimizer.learning_rate
-        rate = learning_rate_at(spec.schedule, peak, spec.steps, step - 1) if step else 0.0
-        return self._measure(due, step, rate)
+        return learning_rate_at(spec.schedule, spec.optimizer.learning_rate, spec.steps, step - 1) if step else 0.0
 
     def _measure(
         self, due: list[tuple[str, BaseProbe]], step: int, learning_rate: float
     ) -> dict[str, Tensor | float | str]:
-        learner = self.learner
         values: dict[str, Tensor | float | str] = {}
         for name, probe in due:
-            view = View(
-                spec=self.spec,
-                model=learner.model,
-                step=step,
-                learning_rate=learning_rate,
-                optimizer=learner.optimizer,
-                decay=learner.decay,
-                grouped=learner.grouped,
-                loss=learner.functional_loss(),
-                batches=self.data.evaluation,
-                autocast=learner.autocast,
-                generator=generator("probe", self.seed, name, step),
-            )
-            with undisturbed(learner.model, learner.device):
-                values |= probe.measure(view)
+            with undisturbed(self.learner.model, self.learner.device):
+                found = probe.measure(self._view(name, step, learning_rate))
+            _check(name, probe, found)
+            values |= found
         return values
+
+    def _view(self, name: str, step: int, learning_rate: float) -> View:
+        learner = self.learner
+        return View(
+            spec=self.spec,
+            model=learner.model,
+            step=step,
+            learning_rate=learning_rate,
+            optimizer=learner.optimizer,
+            decay=learner.decay,
+            grouped=learner.grouped,
+            loss=_twice_differentiable(learner.functional_loss()),
+            batches=self.data.evaluation,
+            autocast=learner.autocast,
+            generator=generator("probe", self.seed, name, step),
+        )
+
+
+def _twice_differentiable(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same loss without fused attention, which has no second derivative."""
+
+    def differentiable(*arguments: Any) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return loss(*arguments)
+
+    return differentiable
+
+
+def _check(name: str, probe: BaseProbe, found: dict[str, Tensor | float | str]) -> None:
+    """Raises TypeError if a probe writes a column that its file does not declare, or text before the end."""
+    columns = declared("probes", name, "COLUMNS")
+    for column, value in found.items():
+        if isinstance(value, str):
+            if probe.moment != "end":
+                raise TypeError(f"probes/{name}.py: {column}: expected a number before the end of a run, got text")
+        elif column.partition(".")[0] not in columns:
+            raise TypeError(f"probes/{name}.py writes {column}; expected the columns in COLUMNS: {', '.join(columns)}")
