@@ -35,7 +35,7 @@ def what_we_ran(report: Report) -> Html:
         far = list(dict.fromkeys(numbers.loc[numbers.pop("far"), "number"]))
         said = f" Far from the source's (more than a factor of {FAR:g}): {'; '.join(far)}." if far else ""
         left = ["source", f"{report.scale} scale"]
-        parts.append(table(numbers, f"Dimensionless numbers on which the claims hang.{said}", left))
+        parts.append(table(numbers, f"Dimensionless numbers that decide how far a claim carries over.{said}", left))
     return join(parts)
 
 
@@ -45,7 +45,7 @@ def claims_forest(report: Report) -> Figure | Html:
 
     return report.show(
         figures.claims_forest(report.claims),
-        "Estimate and interval over seeds. The claim says that the whole interval lies in the green area. "
+        "Estimate and interval over seeds. The claim says that the whole interval lies in the tinted area. "
         "Differences in the grey band are too small to matter. The diamond is the number that the source reports.",
     )
 

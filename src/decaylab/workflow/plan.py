@@ -160,9 +160,10 @@ class Plan:
             stop(str(error))
 
     def texts(self, *names: str) -> str:
-        """Digest of all files of some replications; without names, of all replications and the ledger."""
+        """Digest of all files of some replications; without names, of all replications, the ledger and the docs."""
         root = self.workspace.root
-        folders = [replication_file(root, name).parent for name in names] or [root / "replications"]
+        folders = [replication_file(root, name).parent for name in names]
+        folders = folders or [root / "replications", root / "docs"]
         files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         return sha256_json([[path.relative_to(root).as_posix(), _digest(path)] for path in files])
 
