@@ -1,7 +1,7 @@
 """Plug-ins: one file each, found by its name in the folder of its kind.
 
-A new file is a new name that specs may use. Nothing else lists it, so it belongs to the code digest of the runs that
-use it and of no others. Nothing here imports a plug-in before it is asked for, since most of them import torch.
+A new file is a new name that specs can use. No list names it, so it is part of the code digest of the runs that use it,
+and of no others. A plug-in is imported only when it is loaded, because most of them import torch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ KINDS: tuple[Kind, ...] = ("models", "probes", "optim/forms", "data/sources")
 
 
 def available(kind: Kind) -> tuple[str, ...]:
-    """Names of all plug-ins of a kind, sorted. Files that begin with an underscore are none."""
+    """Names of all plug-ins of a kind, sorted. Files that begin with an underscore are helpers."""
     return tuple(sorted(path.stem for path in (PACKAGE / kind).glob("[!_]*.py")))
 
 
 def path_of(kind: Kind, name: str) -> Path:
-    """The file of a plug-in, whether or not it exists."""
+    """Path of a plug-in, which need not exist."""
     return PACKAGE / kind / f"{name}.py"
 
 
@@ -38,13 +38,13 @@ def check(kind: Kind, name: str, where: str) -> None:
 
 
 def load(kind: Kind, name: str) -> ModuleType:
-    """The module of a plug-in. Raises InputError for a name that is none."""
+    """The module of a plug-in. Raises InputError if there is none of that name."""
     check(kind, name, kind.rpartition("/")[2].removesuffix("s"))
     return importlib.import_module(f"decaylab.{kind.replace('/', '.')}.{name}")
 
 
 def literal(kind: Kind, name: str, constant: str) -> Any:
-    """A top-level constant of a plug-in that is written as a literal, read without importing the file.
+    """The value of a top-level literal in a plug-in, read without importing the file.
 
     None if the file has no such constant. Raises ValueError if it is not a literal.
     """

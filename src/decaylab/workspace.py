@@ -1,4 +1,4 @@
-"""Where a command works: the clone, its results and reports, the scale, and the data that the user chose."""
+"""What a command works on: the clone, its results and reports, the scale, and the data that the user chose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The folder of the project: the first one upwards that has a `replications` folder. Raises InputError."""
+    """The project's folder: the nearest one upwards with a `replications` folder. Raises InputError."""
     here = (start or Path()).resolve()
     for folder in (here, *here.parents):
         if (folder / "replications").is_dir():
@@ -27,14 +27,14 @@ def find_root(start: Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Everything that planning, judging and rendering share. It travels as one argument."""
+    """Everything that planning, judging and rendering share, as one argument."""
 
     root: Path
-    """the clone that holds `replications/` and `notebooks/`"""
+    """the clone, with `replications/` and `notebooks/`"""
     scale: Scale = "laptop"
     layout: Layout = field(default_factory=Layout)
     choices: Mapping[str, Choice] = field(default_factory=dict)
-    """`images` and `text`: data sources in place of the replications' own"""
+    """`images` or `text`: the data source to use instead of the replications' own"""
 
     @classmethod
     def here(cls, scale: Scale = "laptop") -> Workspace:
@@ -58,7 +58,7 @@ class Workspace:
         return value
 
     def to_json(self) -> str:
-        """One line of text, which `parse` reads: the parameter of a notebook."""
+        """One line of text for `parse`: the parameter of a notebook."""
         return json.dumps(
             {
                 "root": str(self.root.resolve()),
@@ -71,7 +71,7 @@ class Workspace:
 
     @classmethod
     def parse(cls, text: str) -> Workspace:
-        """A workspace from `to_json`; empty text is the clone here at laptop scale. Raises InputError."""
+        """The workspace that `to_json` wrote; for empty text, the clone here at laptop scale. Raises InputError."""
         if not text.strip():
             return cls.here()
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -124,7 +125,15 @@ def _start(layout: Layout, options: dict[str, Any], until: float, stop: Event, p
         # the parent may be killed without a chance to say so
         return stop.is_set() or time.time() >= until or os.getppid() != parent
 
-    _worker.update(layout=layout, options=Options(**options, stop=asked))
+    _worker.update(layout=layout, options=Options(**options, stop=asked), busy=False)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this worker once its parent is gone and the state of its run is saved; it would wait for work for ever."""
+    while os.getppid() == parent or _worker["busy"]:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
 
 
 def _train(text: str) -> Trained:
@@ -135,5 +144,9 @@ def _train(text: str) -> Trained:
     options = _worker["options"]
     if options.stop():
         raise Interrupted(f"stopped before {spec.run_id}")
-    train(spec, _worker["layout"], options)
+    _worker["busy"] = True
+    try:
+        train(spec, _worker["layout"], options)
+    finally:
+        _worker["busy"] = False
     return Trained(spec.run_id, time.monotonic() - begin)
