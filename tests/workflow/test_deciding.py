@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from decaylab.analysis.arms import most_seeds
+from decaylab.analysis.judge import judge
 from decaylab.cli.decide import chosen
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
@@ -199,3 +200,17 @@ def test_decided_claims_are_judged_again_on_other_runs(lab, fresh, moved):
     assert [item["moved"] for item in read_json(lab.layout.results / "verify" / "laptop.json")] == [False, moved]
     # nothing of this reaches the results themselves
     assert {path.name for path in (lab.layout.results / "runs").iterdir()}.isdisjoint(other.order)
+
+
+def test_only_the_chosen_setting_of_a_best_arm_gets_seeds(lab):
+    best = lab.test(
+        arm={"grid": "mlp", "decay": "on", "learning_rate": "best"},
+        minus={"grid": "mlp", "decay": "off", "learning_rate": 0.3},
+    )
+    rep = lab.replication(best | LOOKS)
+    decider, _ = decide(lab, rep, [0.20, 0.21, 0.19], {"tiny": {"decay-helps"}})
+    assert decider.outcome.complete
+    (claim,) = judge(rep, lab.workspace()).claims
+    assert (claim.verdict, claim.n) == ("reproduced", 6)
+    # three seeds choose, six others are judged
+    assert sorted(added_seeds(lab.workspace())["tiny"].values()) == [9, 9]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from decaylab.analysis import looks, multiplicity, preregistration
-from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector
+from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector, most_seeds
 from decaylab.analysis.preconditions import check_preconditions
 from decaylab.analysis.readings import TestReading, planned_looks, read_test, unread
 from decaylab.analysis.results import Results, load_runs
@@ -38,8 +38,11 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
         InputError: a claim's arms are not in the plan, a run lacks a claim's metric, or a result is damaged.
     """
     layout, root = workspace.layout, workspace.root
-    index = RunIndex.of(rep, workspace.scale, workspace.choices, added_seeds(workspace).get(rep.name))
-    results = load_runs(layout, [(run.spec, run.parameters) for run in index.runs])
+    scale, choices = workspace.scale, workspace.choices
+    here = RunIndex.of(rep, scale, choices, added_seeds(workspace).get(rep.name))
+    results = load_runs(layout, [(run.spec, run.parameters) for run in here.runs])
+    # seeds are added to single arms: of an arm that stands for the best of several, only to the one that was chosen
+    possible = RunIndex.of(rep, scale, choices, most_seeds(rep, scale, choices))
     preregistration.register_claims([rep], workspace)
     registry = preregistration.registered(layout)
     lines = claim_lines(replication_file(root, rep.name))
@@ -47,6 +50,7 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
     for claim in rep.claims:
         sha256 = claim.sha256()
         registered_at = registry[rep.name, claim.id, sha256]["registered_at"]
+        index = possible if planned_looks(claim, scale) else here
         verdict = _Judge(claim, index, results).verdict()
         verdict.claim_sha256 = sha256
         verdict.registered_at = registered_at
@@ -54,7 +58,7 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
         verdict.registered_before_runs = all(preregistration.moment(registered_at) <= start for start in starts)
         verdict.line = lines[claim.id]
         claims.append(verdict)
-    return VerdictFile(replication=rep.name, scale=workspace.scale, commit=git_commit(root), claims=claims)
+    return VerdictFile(replication=rep.name, scale=scale, commit=git_commit(root), claims=claims)
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
