@@ -32,6 +32,7 @@ def test_a_training_stays_on_the_device(case, precision, tmp_path):
 @pytest.mark.parametrize("name", ["cuda", "auto", "cuda:0"])
 def test_a_device_equals_that_of_its_tensors(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     with FakeTensorMode():
         device = resolve_device(name)

@@ -11,11 +11,15 @@ def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA if there is one. A CUDA device has its index, so that it equals that of its tensors.
 
     Raises:
-        InputError: this machine lacks the device.
+        InputError: the name is none of a device, or this machine lacks it.
     """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
-    if (name == "auto" or name.startswith("cuda")) and torch.cuda.is_available():
-        device = torch.device("cuda" if name == "auto" else name)
-        return torch.device("cuda", torch.cuda.current_device()) if device.index is None else device
-    raise InputError(f"device: expected auto, cpu or cuda (if this machine has one), got {name!r}")
+    if gpus and name in ("auto", "cuda"):
+        return torch.device("cuda", torch.cuda.current_device())
+    known = [f"cuda:{index}" for index in range(gpus)]
+    if name in known:
+        return torch.device(name)
+    gpu = f"cuda, {known[0]} to {known[-1]}" if known else "cuda (if this machine has one)"
+    raise InputError(f"device: expected auto, cpu or {gpu}, got {name!r}")
