@@ -181,7 +181,7 @@ def test_claims_and_replications_are_found_by_name(lab):
 
 @pytest.mark.parametrize(("fresh", "moved"), [([0.2, 0.21], False), ([-0.2, -0.21], True)])
 def test_decided_claims_are_judged_again_on_other_runs(lab, fresh, moved):
-    rep = lab.replication(LOOKS)
+    rep = lab.replication(LOOKS | ALSO)
     decide(lab, rep, [0.20, 0.21, 0.19])
     pools = []
 
@@ -194,6 +194,7 @@ def test_decided_claims_are_judged_again_on_other_runs(lab, fresh, moved):
 
     assert [(item.mode, item.moved) for item in found] == [("rounding", False), ("fresh", moved)]
     (_, same), (_, other) = pools
+    assert len(same.order) == len(other.order) == 12, "two arms of six seeds, without the variant"
     assert set(same.order) <= {spec.run_id for spec, _, _ in expand(rep, "laptop")}
     # fresh seeds are none that any look could use
     assert not set(other.order) & {spec.run_id for spec, _, _ in expand(rep, "laptop", seeds=most_seeds(rep, "laptop"))}

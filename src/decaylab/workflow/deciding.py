@@ -56,6 +56,7 @@ class Decider:
 
     Args:
         wanted: only these claims; None stands for all, with everything else that the replications plan.
+        variants: whether variants of the claims get seeds as well.
         say: takes one line for each step.
     """
 
@@ -65,8 +66,9 @@ class Decider:
         workspace: Workspace,
         wanted: Wanted | None = None,
         say: Callable[[str], None] = lambda _: None,
+        variants: bool = True,
     ) -> None:
-        self.reps, self.workspace, self.wanted, self.say = reps, workspace, wanted, say
+        self.reps, self.workspace, self.wanted, self.say, self.variants = reps, workspace, wanted, say, variants
         scale, choices = workspace.scale, dict(workspace.choices)
         self._planned = plan_runs(list(reps), scale, choices)
         seeds = {rep.name: most_seeds(rep, scale, choices) for rep in reps}
@@ -157,7 +159,10 @@ class Decider:
 
     def _judge(self, rep: Replication) -> None:
         wanted = None if self.wanted is None else self.wanted.get(rep.name, ())
-        self._progress[rep.name] = progress(rep, self.workspace, wanted)
+        found = progress(rep, self.workspace, wanted)
+        if not self.variants:
+            found.open = [claim for claim in found.open if not claim.variant]
+        self._progress[rep.name] = found
 
     def _parent(self, run_id: str) -> str | None:
         start = self._runs[run_id].spec.start

@@ -81,7 +81,7 @@ def verify(
         other = Workspace(workspace.root, workspace.scale, _layout(workspace, mode), workspace.choices)
         again = [rep if mode == "rounding" else with_fresh_seeds(rep, workspace.scale) for rep in reps]
         again = [rep for rep in again if decided[rep.name]]
-        decider = Decider(again, other, decided, lambda line, mode=mode: say(f"{mode}: {line}"))
+        decider = Decider(again, other, decided, lambda line, mode=mode: say(f"{mode}: {line}"), variants=False)
         with pool(other.layout, mode, until) as workers:
             decider.run(workers, until)
         for rep in again:
