@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from decaylab.cli import decide, evidence, new, plan, results, train
+from decaylab.cli import advise, decide, evidence, new, plan, results, train
 from decaylab.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ for command in (
     app.command()(command)
 app.command()(evidence.pack)
 app.command()(new.new)
+app.command()(advise.advise)
 for command in (evidence.collect, evidence.add, evidence.restore, evidence.render, evidence.site):
     filed.command()(command)
 app.add_typer(filed, name="evidence")

@@ -164,7 +164,9 @@ class Plan:
         root = self.workspace.root
         folders = [replication_file(root, name).parent for name in names]
         folders = folders or [root / "replications", root / "docs"]
+        shared = [root / "replications" / "references.yaml"] if names else []  # pages cite it
         files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        files += filter(Path.is_file, shared)
         return sha256_json([[path.relative_to(root).as_posix(), _digest(path)] for path in files])
 
 
