@@ -120,7 +120,7 @@ def test_the_common_tests_find_it(copy):
 def test_parameters_out_of_bounds_are_one_line(copy):
     for parameters, words in (
         ({"memory": 1.5}, "decay.parameters: memory: Input should be less than 1, got 1.5"),
-        ({"memroy": 0.5}, "decay.parameters: form gradient_share has no memroy; expected memory"),
+        ({"memroy": 0.5}, "decay.parameters: gradient_share has no memroy; expected memory"),
     ):
         (copy / "spec.json").write_text(
             json.dumps(

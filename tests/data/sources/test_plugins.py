@@ -74,8 +74,8 @@ for kind, source in json.loads(sys.argv[1]):
     said["keys"][source] = [spec.run_id, prepared_key(spec.data)]
     said["meta"][source] = [path.relative_to(PACKAGE).as_posix() for path in sources_for(spec)]
     if source in sys.argv[2:]:
-        from decaylab.training.cost.counting import classes_of
-        said["prices"][source] = classes_of(spec)
+        from decaylab.operations import outputs_of
+        said["prices"][source] = outputs_of(spec)
         with tempfile.TemporaryDirectory() as folder:
             about = read_json(prepare(spec.data, Layout(Path(folder))) / "meta.json")
         said["about"][source] = [about["licence"], about["source"]]
