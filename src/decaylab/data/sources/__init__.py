@@ -1,4 +1,4 @@
-"""One file for each data source, found by its name (see docs/data.md, "Add a source").
+"""One file for each data source, found by its name.
 
 A file has
 - `ABOUT`, a literal with the fields of `decaylab.sources.DataSource`;
