@@ -41,7 +41,7 @@ TINY = """
           weight_decay: [0, 0.01, 0.1]
           seed: [0, 1, 2, 3, 4, 5]
     regimes:
-      with decay: {{among: {{grid: main, learning_rate: 0.1, weight_decay: 0.1}}, source_weights: 1000}}
+      with decay: {{among: {{grid: main, learning_rate: 0.1, weight_decay: 0.1}}}}
     claims:
       - id: decay-helps
         statement: Decay of 0.1 lowers the test error <at the end>.

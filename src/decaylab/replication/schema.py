@@ -118,10 +118,6 @@ class RegimeArm(Strict):
     among: dict[str, Scalar]
     until: float = Field(default=1.0, gt=0, le=1)
     """fraction of the run up to which steps count"""
-    source_weights: float | None = Field(default=None, gt=0)
-    """trained parameters of the source's network"""
-    source_examples: float | None = Field(default=None, gt=0)
-    """images or tokens of the source's training set"""
 
 
 class Replication(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from decaylab.operations import operations_of
 from decaylab.regime import LABELS, Regime, regime_of
 from decaylab.replication import Replication, expand, matches
 from decaylab.replication.schema import RegimeArm
@@ -19,8 +20,8 @@ def regimes(report: Report) -> pd.DataFrame:
     """One row for each regime of a replication and each of its numbers: the source's, this scale's, their ratio."""
     rows = []
     for label, arm in report.replication.regimes.items():
-        source = _numbers(report.replication, "paper", report.workspace, arm, arm.source_weights, arm.source_examples)
-        here = _numbers(report.replication, report.scale, report.workspace, arm, _weights(report, arm), None)
+        source = _numbers(report.replication, "paper", report.workspace, arm)
+        here = _numbers(report.replication, report.scale, report.workspace, arm)
         for name, text in LABELS.items():
             if name in source or name in here:
                 ratio = here[name] / source[name] if source.get(name) and name in here else None
@@ -37,19 +38,11 @@ def regimes(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _numbers(
-    rep: Replication, scale: Scale, workspace: Workspace, arm: RegimeArm, weights: float | None, examples: float | None
-) -> dict[str, float]:
+def _numbers(rep: Replication, scale: Scale, workspace: Workspace, arm: RegimeArm) -> dict[str, float]:
     """The regime of the first run of an arm at a scale; empty where the scale has none."""
     choices = {} if scale == "paper" else dict(workspace.choices)
     specs = [spec for spec, parameters, _ in expand(rep, scale, choices) if matches(parameters, arm.among)]
     if not specs:
         return {}
-    regime: Regime = regime_of(specs[0], arm.until, weights, int(examples) if examples else None)
+    regime: Regime = regime_of(specs[0], arm.until, operations_of(specs[0]).parameters)
     return regime.numbers()
-
-
-def _weights(report: Report, arm: RegimeArm) -> float | None:
-    """Trained parameters of the arm's network, from its finished runs."""
-    found = report.select(**arm.among)
-    return float(found["weights"].iloc[0]) if "weights" in found and found["weights"].notna().any() else None
