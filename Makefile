@@ -85,7 +85,7 @@ format: env ## format code, rules and notebooks
 lock: env ## update requirements.lock after a change of pyproject.toml [UPGRADE=1: newest versions]
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) --extra report --extra images --extra text \
-		--extra workflow --extra dev pyproject.toml --output-file requirements.lock
+		--extra workflow --extra curvature --extra quantisation --extra dev pyproject.toml --output-file requirements.lock
 
 readme: env ## update the generated parts of README.md from the filed evidence
 	@$(BIN)/python -m decaylab.report.readme
