@@ -87,8 +87,8 @@ def test_an_entry_has_exactly_one_ground():
 
 def test_the_summary_counts(ledger):
     text = ledger.summary("S003", {"gpt2_ablation/gpt2-decay-beats-gpt3-decay": "reproduced"})
-    assert text == "Of 3 statements, runs can test 3: 1 supported and 2 not run."
-    assert ledger.summary("S002", {}) == "Of 5 statements, runs can test 5: 5 not run."
+    assert text == "Of 3 statements, runs can test all: 1 supported and 2 not run."
+    assert ledger.summary("S002", {}) == "Of 5 statements, runs can test all: 5 not run."
     entries = [
         Entry(id="S000-1", statement="s", claims=["a/x"]),
         Entry(id="S000-2", statement="s", untestable="a prediction"),

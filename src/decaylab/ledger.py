@@ -157,7 +157,7 @@ class Ledger(Strict):
         total = f"Of {len(entries)} statement{'s' if len(entries) != 1 else ''}"
         parts = []
         if tied:
-            parts.append(f"runs can test {tied}: {_counted(counts, TESTED)}")
+            parts.append(f"runs can test {tied if tied < len(entries) else 'all'}: {_counted(counts, TESTED)}")
         if documented:
             parts.append(f"documents speak of {documented}: {_counted(counts, DOCUMENTED)}")
         if counts["untestable"]:
@@ -176,7 +176,7 @@ TESTED = {
 DOCUMENTED = {
     "confirmed": "{} confirmed",
     "refuted": "{} refuted",
-    "unverifiable": "{} in no document that was found",
+    "unverifiable": "{} unverifiable",
 }
 
 

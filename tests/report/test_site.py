@@ -66,7 +66,9 @@ def site(clone):
     report.write_text("<!DOCTYPE html><title>x</title><p id=claim-decay-helps><p id=claim-decay-hurts>"
                       "<p id=claim-only-on-paper>", encoding="utf-8")  # fmt: skip
     index = build_site(Workspace(root, "smoke", layout))
-    return {path.resolve(): Page(path.resolve()) for path in [index, report, *index.parent.glob("*/*.html")]}
+    return {
+        path.resolve(): Page(path.resolve()) for path in [*index.parent.glob("*.html"), *index.parent.glob("*/*.html")]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def index(site, clone):
 
 
 def test_pages_are_offline_and_their_links_lead_somewhere(site, clone):
-    assert len(site) == 2 + 36 + 3 + 1  # index, report; runs; replication.yaml; archived runs
+    assert len(site) == 3 + 36 + 3 + 1  # index, ledger, report; runs; replication.yaml; archived runs
     for page in site.values():
         check_offline(page)
         check_links(page, site, clone[1].reports.resolve())

@@ -66,7 +66,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
         own = bool(found and found.run_ids and scale == SCALES[0])  # smoke runs decide nothing, but are a reader's own
         if (found is None or found.verdict == "not run") and filed and not own:
             (file, found), *filed = filed
-            origin = _shown_at(file, home, here)
+            origin = shown_at(file, home, here)
         view = {
             "claim": claim.id,
             "statement": claim.statement,
@@ -113,7 +113,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
                     "label": f"archived runs on {sources_text(file['data'])}"
                     + (f" at {file['scale']} scale" if file["scale"] != scale else "")
                     + f" ({file['hardware']})",
-                    "link": _shown_at(file, home, here),
+                    "link": shown_at(file, home, here),
                 }
                 for file, item in filed
             ],
@@ -177,7 +177,7 @@ def _claim_texts(path: Path, lines: Mapping[str, int]) -> dict[str, str]:
     return found
 
 
-def _shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
+def shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
     """Where archived runs can be read: their report if it is rendered, else the page that sums them up."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
     return relative(report, here) if report.exists() else page_name(file)

@@ -24,6 +24,7 @@ from decaylab.report.claims import claim_views, read_evidence
 from decaylab.report.doc_pages import body, documents, links
 from decaylab.report.findings import agreement, findings, open_claims, preregistered
 from decaylab.report.html import environment, relative
+from decaylab.report.ledger_page import ledger_page
 from decaylab.report.provenance import evidence_note
 from decaylab.report.references import citation
 from decaylab.report.run_pages import run_page, write_metrics
@@ -31,7 +32,7 @@ from decaylab.workspace import SCALES, Workspace
 
 
 def build_site(workspace: Workspace) -> Path:
-    """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
+    """Write reports/<scale>/index.html, ledger.html and runs/<run_id>.html for every finished run of the scale.
 
     The index lists all replications, or those of the archive from which the results were restored.
 
@@ -68,7 +69,10 @@ def build_site(workspace: Workspace) -> Path:
     for title, path in documents(root).items():
         page = {"title": title, "scale": scale, "body": body(path), "others": links(workspace)}
         write_page(here / "docs" / f"{path.stem}.html", "doc.html.j2", page)
-    page = index_page(workspace, reps, claims, runs)
+    ledger = ledger_page(reps, workspace) if origin is None else None
+    if ledger:
+        write_page(here / "ledger.html", "ledger.html.j2", ledger)
+    page = index_page(workspace, reps, claims, runs) | {"ledger": ledger}
     write_page(layout.index(scale), "index.html.j2", page | note(here))
     return layout.index(scale)
 
