@@ -188,6 +188,18 @@ LEDGER = """
 """
 
 
+AGAIN = [
+    {"claim": f"tiny_run/{claim}", "mode": mode, "verdict": before, "again": again, "estimate": -0.05,
+     "estimate_again": -0.04, "n": 6, "n_again": 7}
+    for claim, mode, before, again in (
+        ("decay-helps", "rounding", "reproduced", "reproduced"),
+        ("decay-helps", "fresh", "reproduced", "inconclusive"),
+        ("decay-hurts", "fresh", "contradicted", "negligible"),
+    )
+]  # fmt: skip
+"""what `decaylab verify` writes"""
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory):
     """(root, layout): three tiny replications at smoke scale, one run, one filed, one neither; and a ledger."""
@@ -200,6 +212,7 @@ def clone(tmp_path_factory):
     (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
     layout = Layout(root / "results", root / "reports")
     invent_all(root, layout, "tiny_run", "smoke")
+    write_json(layout.verified("smoke"), AGAIN)
     elsewhere = Layout(root / "elsewhere")
     invent_all(root, elsewhere, "tiny_evidence", "gpu")
     filing.collect(load_replication(replication_file(root, "tiny_evidence")), Workspace(root, "gpu", elsewhere))
