@@ -78,9 +78,7 @@ def _shared(training: np.ndarray, wanted: np.ndarray, window: int) -> np.ndarray
     return wanted[found]
 
 
-def _without(
-    tokens: np.ndarray, matches: np.ndarray, window: int, line_ends: np.ndarray, separator: int
-) -> HeldOut:
+def _without(tokens: np.ndarray, matches: np.ndarray, window: int, line_ends: np.ndarray, separator: int) -> HeldOut:
     if not matches.any():
         return HeldOut(tokens, 0.0, 0.0)
     bounds = _line_bounds(tokens, line_ends, separator)
