@@ -24,8 +24,8 @@ rule render_evidence:
     """The report of one replication from one piece of evidence."""
     input:
         origin=PLAN.layout.filed("{filed}").origin,
-        notebook="notebooks/{name}.ipynb",
-        replication="replications/{name}/replication.yaml",
+        notebook=PLAN.source("notebooks/{name}.ipynb"),
+        replication=PLAN.source("replications/{name}/replication.yaml"),
     output:
         html=report(
             PLAN.layout.filed("{filed}").report("{filed_scale}", "{name}"),
