@@ -105,7 +105,7 @@ def test_profiles_say_what_every_entry_is_for():
     for path in ROOT.glob("profiles/*/profile.yaml"):
         assert path.read_text().startswith("#")
         assert isinstance(yaml.safe_load(path.read_text()), dict)
-    assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 3
+    assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 4
     assert yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())["resources"] == {"gpu": 1}
 
 

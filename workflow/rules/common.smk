@@ -7,6 +7,7 @@ from snakemake.utils import validate
 from decaylab import fingerprint
 from decaylab.errors import InputError
 from decaylab.workspace import SCALES
+from decaylab.workflow import requests
 from decaylab.workflow.lock import clear_stale_lock
 from decaylab.workflow.machine import find_programs
 from decaylab.workflow.messages import explain_config, stop

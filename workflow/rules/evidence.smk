@@ -9,6 +9,7 @@ rule restore:
         origin=PLAN.layout.filed("{filed}").origin,
     log:
         "logs/evidence/{filed}/restore.log",
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:
@@ -35,6 +36,7 @@ rule render_evidence:
         ),
     log:
         "logs/evidence/{filed}/{filed_scale}/{name}.log",
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:

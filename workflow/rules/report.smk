@@ -17,6 +17,7 @@ rule render:
     log:
         f"logs/render/{PLAN.scale}/{{name}}.log",
     priority: 1000000
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:
