@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,35 @@ def sha256_json(value: Any) -> str:
     """Hexadecimal sha256 of a value's canonical JSON: sorted keys, no white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+DIGESTS = "sha256.json"
+"""in a folder of results: the digest of each of its other files, so that a damaged one is found out"""
+
+
+def write_digests(folder: Path, names: Iterable[str]) -> None:
+    """Note the sha256 of some files of a folder, for `check_digest`."""
+    write_json(folder / DIGESTS, {name: sha256_file(folder / name) for name in sorted(names)})
+
+
+def check_digest(path: Path, cure: str) -> None:
+    """Compare a file with the digest noted beside it; a folder without digests is older than they are.
+
+    Raises:
+        InputError: it is another one, so the file is damaged. The line ends with the cure.
+    """
+    noted = path.parent / DIGESTS
+    if not noted.exists():
+        return
+    digests = read_json(noted)
+    if not isinstance(digests, dict):
+        raise InputError(f"{noted}: damaged; {cure}")
+    try:
+        intact = digests.get(path.name) in (None, sha256_file(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {cure}") from None
+    if not intact:
+        raise InputError(f"{path}: damaged, since its sha256 is not the one in {DIGESTS}; {cure}")
 
 
 def git_commit(folder: Path) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.errors import InputError
-from decaylab.files import Layout, read_json
+from decaylab.files import Layout, check_digest, read_json
 from decaylab.replication import Parameters
 from decaylab.spec import RunSpec, parse_spec
 
@@ -53,6 +53,7 @@ class RunResult:
     def metrics(self) -> pd.DataFrame:
         """One row per recorded step, ascending `step`; NaN where a column was not recorded. Raises InputError."""
         path = self.folder / "metrics.parquet"
+        check_digest(path, _cure(self.folder))
         try:
             frame = pd.read_parquet(path)
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
@@ -62,6 +63,10 @@ class RunResult:
         return frame
 
 
+def _cure(folder: Path) -> str:
+    return f"delete {folder}, and the same snakemake trains the run again"
+
+
 def load_run(layout: Layout, run_id: str) -> RunResult:
     """Read one finished run.
 
@@ -69,6 +74,8 @@ def load_run(layout: Layout, run_id: str) -> RunResult:
         InputError: summary.json is missing, unreadable, incomplete, or belongs to another run than its folder.
     """
     path = layout.summary(run_id)
+    if path.exists():
+        check_digest(path, _cure(path.parent))
     summary = read_json(path)
     if not isinstance(summary, dict):
         raise InputError(f"{path}: expected a JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -59,6 +60,14 @@ def main() -> None:
         _fail(str(error), 2)
     except Interrupted as error:
         _fail(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        # torch's error of a GPU is a RuntimeError by name; that of its CPU allocator, by its text only
+        text = str(error).partition("\n")[0]
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|can't allocate memory|std::bad_alloc", text
+        ):
+            raise
+        _fail(f"out of memory ({text:.120}); what was saved before is intact", 1)
     except OSError as error:
         _fail(f"{error.filename or 'input/output'}: {error.strerror or error}; what was saved before is intact", 1)
 

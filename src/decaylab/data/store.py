@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import InputError
-from decaylab.files import read_json, sha256_json, write_json
+from decaylab.files import check_digest, read_json, sha256_json, write_digests, write_json
+from decaylab.locks import exclusive
 from decaylab.sources import Choice, digest, locate
 from decaylab.spec import Data
 
@@ -33,11 +34,19 @@ def build(folder: Path, data: Data, choice: Choice | None, make: Maker) -> Path:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".building"))
         try:
             write_json(temporary / "meta.json", make(data, temporary, choice))
+            write_digests(temporary, [path.name for path in temporary.iterdir() if path.is_file()])
             temporary.chmod(0o755)
             _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+@functools.cache
+def verify(folder: Path) -> None:
+    """Compare what was prepared with its digests, once in a process. Raises InputError if a file is damaged."""
+    for path in sorted(folder.iterdir()):
+        check_digest(path, f"delete {folder}, and the data are prepared again")
 
 
 def _is_ready(folder: Path) -> bool:
@@ -59,12 +68,7 @@ def _publish(temporary: Path, folder: Path) -> None:
 def _lock(folder: Path) -> Iterator[bool]:
     """Hold the folder's lock file; yields whether the file system supports it."""
     path = folder.parent / f".{folder.name}.lock"
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
+    with exclusive(path) as alone:
         try:
             yield alone
         finally:

@@ -5,6 +5,8 @@ Both are written beside their final name and renamed, so that a kill or a full d
 
 from __future__ import annotations
 
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from decaylab.errors import InputError
-from decaylab.files import atomic_path
+from decaylab.files import atomic_path, check_digest
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -28,11 +30,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, key: dict[str, str]) -> dict[str, Any] | None:
     """The checkpoint, or None if there is none, it is unreadable, or it belongs to other code or another spec."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums but reads over them
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     except Exception:
         # whatever is wrong with it, the run can begin anew; it is only a shortcut
+        print(f"decaylab: {path}: damaged; the run begins anew", file=sys.stderr)
         return None
     return state if state.get("key") == key else None
 
@@ -60,6 +66,8 @@ def load_snapshot(path: Path, model: torch.nn.Module, optimizer: torch.optim.Opt
     Raises:
         InputError: the file is missing, damaged or of another model.
     """
+    run = f"delete {path.parent}, and the same command trains that run again"
+    check_digest(path, run)
     try:
         tensors = load_file(path)
     except FileNotFoundError:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from decaylab.errors import InputError
-from decaylab.files import Layout, atomic_path, read_json, sha256_json
+from decaylab.files import DIGESTS, Layout, atomic_path, check_digest, read_json, sha256_json
 from decaylab.spec import RunSpec
 
 
@@ -34,14 +35,24 @@ def finished(spec: RunSpec, layout: Layout, key: dict[str, str]) -> dict[str, An
         return None
     try:
         done = read_json(layout.state(spec.run_id) / "done.json")
-        return read_json(files[-1][0]) if done == key else None
-    except InputError:
+        if done != key:
+            return None
+        for record, _ in files:
+            check_digest(record, "the run is trained again")
+        return read_json(files[-1][0])
+    except InputError as error:
+        print(f"decaylab: {error}", file=sys.stderr)
         return None
 
 
 def publish(spec: RunSpec, layout: Layout) -> None:
-    """Link the records to their places in the results."""
-    for record, place in _kept_files(spec, layout):
+    """Link the records to their places in the results, their digests last."""
+    files = _kept_files(spec, layout)
+    digests = [path.with_name(DIGESTS) for path in files[-1]]
+    if digests[0].exists() and not (digests[1].exists() and os.path.samefile(*digests)):
+        digests[1].unlink(missing_ok=True)
+        files.append((digests[0], digests[1]))
+    for record, place in files:
         if place.exists() and os.path.samefile(record, place):
             continue
         with atomic_path(place) as temporary:  # several processes may do this at once

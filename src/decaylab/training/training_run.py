@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from decaylab.data import Dataset, load
-from decaylab.files import Layout, read_json, write_json
+from decaylab.files import Layout, read_json, write_digests, write_json
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_snapshot, save_snapshot
@@ -220,5 +220,7 @@ class TrainingRun:
                 self._snapshot(step)
         self.buffer.write(folder / "metrics.parquet")
         write_json(folder / "summary.json", summary)
+        snapshots = [self.layout.snapshot(spec.run_id, step).name for step in spec.snapshots]
+        write_digests(folder, ["metrics.parquet", "summary.json", *snapshots])
         write_json(folder / "done.json", self.key)
         return read_json(folder / "summary.json")
