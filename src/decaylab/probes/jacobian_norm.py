@@ -32,9 +32,9 @@ class Probe(BaseProbe):
     """Of the first `examples` training examples: of the weights, or of their moving average if `average` is set.
 
     `jacobian_norm` is the root of the mean over examples of ||J||^2, the squared Frobenius norm for one example (over
-    all its positions, for text). `jacobian_norm_scaled` is that of sum_l ||w_l||^2 ||J_l||^2 over parameters l. It stays
-    the same when a matrix before a norm is rescaled. Standard errors contain the choice of the examples and the draws.
-    Computed in the precision of the weights, without autocast.
+    all its positions, for text). `jacobian_norm_scaled` is that of sum_l ||w_l||^2 ||J_l||^2 over parameters l. It
+    stays the same when a matrix before a norm is rescaled. Standard errors contain the choice of the examples and the
+    draws. Computed in the precision of the weights, without autocast.
     """
 
     examples: int
