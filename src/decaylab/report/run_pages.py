@@ -14,6 +14,7 @@ from decaylab.replication import PlannedRun, Replication
 from decaylab.report.colours import LIGHT
 from decaylab.report.html import Html, duration, number, scalar, size, words
 from decaylab.report.metric_names import label
+from decaylab.report.provenance import data_list
 from decaylab.report.references import citation
 from decaylab.workspace import Workspace
 
@@ -92,6 +93,7 @@ def run_page(
             *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
             *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
         ],
+        "data": data_list([spec["data"]["source"]]),
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
