@@ -25,6 +25,7 @@ NETWORKS = {
         {"model": {"blocks": [1, 1, 2], "width": 4, "shortcut_norm": True}},
     ),
     "resnet without affine norms": (IMAGES, {"model": {"norm_affine": False, "shortcut_norm": True}}),
+    "resnet with a frozen head": (IMAGES, {"model": {"frozen_head": True}}),
     "cifar100": (IMAGES | {"data": {"kind": "images", "source": "cifar100", "image_size": 32}}, {}),
     "gpt": (TEXT, {}),
     "gpt with everything": (

@@ -137,7 +137,10 @@ def _preact_resnet(model: PreActResNet, classes: int, image_size: int) -> Operat
                 layers.linear(before, after, side**2, bias=bias)
             width = after
     norm(width)
-    layers.linear(width, classes)
+    # a frozen head has the gradient of its input only
+    layers.linear(width, classes, first=bool(model.frozen_head))
+    if model.frozen_head:
+        layers.parameters -= (width + 1) * classes
     return layers.result()
 
 

@@ -31,6 +31,14 @@ TEXT: dict[str, Any] = {
 }
 CASES = {
     "resnet": IMAGES,
+    "resnet on a sphere": merge(
+        IMAGES,
+        {
+            "model": {"norm_affine": False, "shortcut_norm": True, "frozen_head": True},
+            "optimizer": {"learning_rate": 0.001},
+            "norm_control": {"radius": 1.0, "every": 2},
+        },
+    ),
     "vgg": merge(IMAGES, {"model": None}) | {"model": {"kind": "vgg", "width": 4, "stages": [1, 1]}},
     "mlp": IMAGES | {"model": {"kind": "mlp", "width": 8}},
     "gpt": TEXT,

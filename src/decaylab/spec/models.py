@@ -41,6 +41,8 @@ class PreActResNet(Strict):
     """learnable scale and shift in batch norm; False makes the network scale-invariant up to its head"""
     shortcut_norm: bool = False
     """batch norm on shortcut convolutions as well"""
+    frozen_head: bool | None = None
+    """the last layer keeps its initial values; with the two above, the network is scale-invariant"""
 
 
 class GPT(Strict):
