@@ -40,6 +40,7 @@ CASES = {
         },
     ),
     "vgg": merge(IMAGES, {"model": None}) | {"model": {"kind": "vgg", "width": 4, "stages": [1, 1]}},
+    "vit": IMAGES | {"model": {"kind": "vit", "layers": 1, "heads": 2, "width": 8}},
     "mlp": IMAGES | {"model": {"kind": "mlp", "width": 8}},
     "gpt": TEXT,
     "gpt, decay in the loss": merge(TEXT, {"decay": {"form": "l2_loss", "weight_decay": 0.01}}),

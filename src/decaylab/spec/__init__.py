@@ -3,7 +3,7 @@
 from decaylab.spec.base import Strict
 from decaylab.spec.data import Data, ImageData, TextData
 from decaylab.spec.decay import GROUPS, Decay, DecaySchedule, Group
-from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet
+from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet, ViT
 from decaylab.spec.run import (
     SGD,
     AdamW,
@@ -44,6 +44,7 @@ __all__ = [
     "Start",
     "Strict",
     "TextData",
+    "ViT",
     "dump_spec",
     "load_spec",
     "parse_spec",
