@@ -15,6 +15,7 @@ import yaml
 from benchmarks.cases import Case, Settings, Skip, benchmark
 from benchmarks.commands import Command
 from benchmarks.gpt import TINY, gpt_spec
+from decaylab.replication import list_replications
 
 ROOT = Path(__file__).resolve().parents[1]
 DECAYLAB = (sys.executable, "-m", "decaylab")
@@ -79,7 +80,7 @@ def notebooks(settings: Settings) -> Iterator[Case | Skip]:
 @benchmark("workflow")
 def workflow(settings: Settings) -> Iterator[Case | Skip]:
     """Seconds that snakemake takes to read sixteen replications, to plan all of their runs, and to find all done."""
-    count = len(list((ROOT / "replications").iterdir())) if settings.rehearse else REPLICATIONS
+    count = len(list_replications(ROOT)) if settings.rehearse else REPLICATIONS
     name = f"snakemake, {count} replications"
     if installed("snakemake"):
         yield Skip(name, "snakemake is not installed")
@@ -130,7 +131,7 @@ def copy_clone(folder: Path, count: int) -> None:
         else:
             folder.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder)
-    originals = sorted(path.name for path in (folder / "replications").iterdir())
+    originals = list_replications(folder)
     for number in range(len(originals), count):
         original = originals[number % len(originals)]
         name = f"{original}_{number}"

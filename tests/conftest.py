@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ PHONE = 390
 PROBE = """<!DOCTYPE html><body><script>
 const found = {};
 const pages = %s;
+const acts = %s;
 const next = async () => {
   for (const page of pages) {
     const frame = document.createElement("iframe");
@@ -31,7 +32,7 @@ const next = async () => {
       broken: [...view.images].filter((image) => !image.naturalWidth).length,
       figures: [...view.querySelectorAll("figure svg")].map((svg) => svg.getBoundingClientRect().height),
     };
-    if (tools) {
+    if (tools && view.querySelector("#claims")) {
       const shown = () => view.querySelectorAll("#claims .one:not([hidden])").length;
       const [all] = [shown()];
       tools.querySelector("button[value=contradicted]")?.click(); // only verdicts that occur have a button
@@ -42,6 +43,7 @@ const next = async () => {
       const sorted = [...view.querySelectorAll("#claims .one")].map((row) => row.dataset.verdict);
       found[page].tools = { visible: !tools.hidden, all, filtered, sorted };
     }
+    if (acts[page]) found[page].act = new frame.contentWindow.Function("view", acts[page])(view);
     frame.remove();
   }
   const result = document.createElement("pre");
@@ -53,17 +55,20 @@ next();
 
 
 @pytest.fixture
-def browse(tmp_path: Path) -> Callable[[Sequence[Path]], dict[str, Any]]:
+def browse(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Open pages in a real browser without a network: nothing may fail to load, no script fail, nothing be too wide.
 
-    Gives what was found, by page: title, width, heights of figures, and what the index's tools do.
+    Gives what was found, by page: title, width, heights of figures, what the index's tools do, and `act`: what the
+    body of a JavaScript function of the page's document `view` returns, for pages that `acts` names.
     """
     if BROWSER is None:
         pytest.skip("no Chromium on this machine")
 
-    def open_all(pages: Sequence[Path]) -> dict[str, Any]:
+    def open_all(pages: Sequence[Path], acts: Mapping[str, str] | None = None) -> dict[str, Any]:
         probe = tmp_path / "probe.html"
-        probe.write_text(PROBE % (json.dumps([page.as_uri() for page in pages]), PHONE), encoding="utf-8")
+        bodies = {page.as_uri(): acts[page.name] for page in pages if acts and page.name in acts}
+        parts = json.dumps([page.as_uri() for page in pages]), json.dumps(bodies), PHONE
+        probe.write_text(PROBE % parts, encoding="utf-8")
         done = subprocess.run(
             [
                 BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

@@ -42,8 +42,9 @@ def test_a_statement_without_claims_says_why(ledger):
 @pytest.mark.parametrize(
     ("verdicts", "outcome"),
     [
-        ({}, "open"),
-        ({"a/x": "inconclusive", "a/y": "not run"}, "open"),
+        ({}, "not run"),
+        ({"a/x": "inconclusive", "a/y": "not testable here"}, "undecided"),
+        ({"a/x": "not testable here", "a/y": "not run"}, "not testable here"),
         ({"a/x": "reproduced"}, "supported"),
         ({"a/x": "reproduced", "a/y": "not testable here"}, "supported"),
         ({"a/x": "contradicted"}, "contradicted"),
@@ -55,6 +56,28 @@ def test_outcomes_follow_verdicts(verdicts, outcome):
     assert Entry(id="S000-1", statement="s", claims=["a/x", "a/y"]).outcome(verdicts) == outcome
 
 
+@pytest.mark.parametrize(
+    ("tie", "verdict", "outcome"),
+    [
+        ("not a/x", "reproduced", "contradicted"),
+        ("not a/x", "contradicted", "supported"),
+        ("not a/x", "negligible", "supported"),
+        ("opposite a/x", "reproduced", "contradicted"),
+        ("opposite a/x", "contradicted", "supported"),
+        ("opposite a/x", "negligible", "contradicted"),
+        ("opposite a/x", "inconclusive", "undecided"),
+    ],
+)
+def test_a_statement_may_deny_a_claim(tie, verdict, outcome):
+    assert Entry(id="S000-1", statement="s", claims=[tie]).outcome({"a/x": verdict}) == outcome
+
+
+def test_an_unknown_tie_is_refused():
+    for text in ("a", "never a/x", "a/", "a/b/c"):
+        with pytest.raises(ValueError, match="perhaps after `not` or `opposite`"):
+            Entry(id="S000-1", statement="s", claims=[text])
+
+
 def test_an_entry_has_exactly_one_ground():
     with pytest.raises(ValueError, match="exactly one of"):
         Entry(id="S000-1", statement="s")
@@ -64,7 +87,18 @@ def test_an_entry_has_exactly_one_ground():
 
 def test_the_summary_counts(ledger):
     text = ledger.summary("S003", {"gpt2_ablation/gpt2-decay-beats-gpt3-decay": "reproduced"})
-    assert text == "Of 3 statements: 1 of 3 testable statements have a verdict; 1 held."
+    assert text == "Of 3 statements, runs can test all: 1 supported and 2 not run."
+    assert ledger.summary("S002", {}) == "Of 5 statements, runs can test all: 5 not run."
+    entries = [
+        Entry(id="S000-1", statement="s", claims=["a/x"]),
+        Entry(id="S000-2", statement="s", untestable="a prediction"),
+        Entry(id="S000-3", statement="s", document={"outcome": "refuted", "name": "d", "finding": "f"}),
+    ]
+    source = {"S000": {"title": "t", "authors": "a", "year": 2026}}
+    text = Ledger(sources=source, entries=entries).summary("S000", {"a/x": "contradicted"})
+    assert text == (
+        "Of 3 statements, runs can test 1: 1 contradicted; documents speak of 1: 1 refuted; 1 cannot be tested."
+    )
 
 
 def test_a_damaged_ledger_is_one_line(tmp_path):

@@ -157,6 +157,10 @@ class Layout:
         """Empty file: the round `number` of adding seeds to the claims of that key has ended."""
         return self.results / "seeds" / scale / f"{key}-{number}.done"
 
+    def verified(self, scale: str) -> Path:
+        """What judging decided claims again gave."""
+        return self.results / "verify" / f"{scale}.json"
+
     def report(self, scale: str, replication: str) -> Path:
         return self.reports / scale / f"{replication}.html"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,8 +18,46 @@ from decaylab.errors import InputError
 from decaylab.spec import Strict
 from decaylab.yaml_files import explain, load_yaml
 
-Outcome = Literal["supported", "contradicted", "mixed", "open", "confirmed", "refuted", "unverifiable", "untestable"]
-"""`supported`, `contradicted`, `mixed` and `open` come from verdicts; the next three from documents"""
+Outcome = Literal[
+    "supported",
+    "contradicted",
+    "mixed",
+    "undecided",
+    "not testable here",
+    "not run",
+    "confirmed",
+    "refuted",
+    "unverifiable",
+    "untestable",
+]
+"""the first six come from verdicts, the next three from documents"""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+DECIDED: tuple[Outcome, ...] = ("supported", "contradicted", "mixed")
+
+Sense = Literal["as it says", "not", "opposite"]
+HOLDS: dict[Sense, dict[str, bool]] = {
+    "as it says": {"reproduced": True, "contradicted": False, "negligible": False},
+    "not": {"reproduced": False, "contradicted": True, "negligible": True},
+    "opposite": {"reproduced": False, "contradicted": True, "negligible": False},
+}
+"""whether a statement holds, given how it bears on a claim and the claim's verdict; other verdicts leave it open"""
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A claim of this suite, and how a statement bears on it."""
+
+    claim: str
+    """<replication>/<claim>"""
+    sense: Sense
+
+    @classmethod
+    def parse(cls, text: str) -> Tie:
+        """`a/b`; `not a/b` where the statement denies the claim; `opposite a/b` where it claims the other direction."""
+        sense, _, claim = text.rpartition(" ")
+        if sense not in ("", "not", "opposite") or claim.count("/") != 1 or not all(claim.split("/")):
+            raise ValueError(f"claims: expected <replication>/<claim>, perhaps after `not` or `opposite`, got {text!r}")
+        return cls(claim, sense or "as it says")
 
 
 class LedgerSource(Strict):
@@ -44,7 +83,7 @@ class Entry(Strict):
     id: str = Field(pattern=r"^S\d{3}-\d+$")
     statement: str
     claims: list[str] = []
-    """`<replication>/<claim>`, each of which bears on the statement"""
+    """`<replication>/<claim>`, each of which bears on the statement, as `Tie.parse` reads them"""
     document: Document | None = None
     untestable: str | None = None
     """why neither runs nor documents can decide it"""
@@ -55,9 +94,7 @@ class Entry(Strict):
     def _check(self) -> Entry:
         if sum([bool(self.claims), self.document is not None, self.untestable is not None]) != 1:
             raise ValueError("expected exactly one of claims, document and untestable")
-        for claim in self.claims:
-            if claim.count("/") != 1 or not all(claim.split("/")):
-                raise ValueError(f"claims: expected <replication>/<claim>, got {claim!r}")
+        _ = self.ties  # raises ValueError
         if self.partly and not self.claims:
             raise ValueError("partly goes with claims")
         return self
@@ -67,21 +104,30 @@ class Entry(Strict):
         """Key of its source: `S001` of `S001-24`."""
         return self.id.partition("-")[0]
 
+    @property
+    def ties(self) -> list[Tie]:
+        """Its claims, and how it bears on each."""
+        return [Tie.parse(claim) for claim in self.claims]
+
     def outcome(self, verdicts: Mapping[str, str]) -> Outcome:
         """What became of the statement, given `<replication>/<claim>`: verdict.
 
         A statement with several claims is supported or contradicted where all decided claims agree, and mixed
-        where they do not. It is open while none of them is decided.
+        where they do not. While none is decided, it is undecided if runs could not tell, not testable here if its
+        phenomenon did not occur, and else not run.
         """
         if self.document:
             return self.document.outcome
         if self.untestable:
             return "untestable"
-        found = {verdicts.get(claim, "not run") for claim in self.claims}
-        held, failed = "reproduced" in found, bool(found & {"contradicted", "negligible"})
-        if held and failed:
-            return "mixed"
-        return "supported" if held else "contradicted" if failed else "open"
+        found = [(tie.sense, verdicts.get(tie.claim, "not run")) for tie in self.ties]
+        decided = {HOLDS[sense][verdict] for sense, verdict in found if verdict in HOLDS[sense]}
+        if decided:
+            return "mixed" if len(decided) == 2 else "supported" if True in decided else "contradicted"
+        open_verdicts = {verdict for _, verdict in found}
+        if "inconclusive" in open_verdicts:
+            return "undecided"
+        return "not testable here" if "not testable here" in open_verdicts else "not run"
 
 
 class Ledger(Strict):
@@ -106,21 +152,38 @@ class Ledger(Strict):
         """One sentence: how the statements of a source fared."""
         entries = self.of(source)
         counts = Counter(entry.outcome(verdicts) for entry in entries)
-        testable = [entry for entry in entries if entry.claims]
-        decided = counts["supported"] + counts["contradicted"] + counts["mixed"]
-        parts = [f"{decided} of {len(testable)} testable statements have a verdict"]
-        for outcome, words in (
-            ("supported", "held"),
-            ("contradicted", "did not hold"),
-            ("mixed", "held in part"),
-            ("confirmed", "confirmed by a document"),
-            ("refuted", "refuted by a document"),
-            ("unverifiable", "unverifiable"),
-            ("untestable", "untestable"),
-        ):
-            if counts[outcome]:
-                parts.append(f"{counts[outcome]} {words}")
-        return f"Of {len(entries)} statements: {'; '.join(parts)}."
+        tied = sum(bool(entry.claims) for entry in entries)
+        documented = sum(entry.document is not None for entry in entries)
+        total = f"Of {len(entries)} statement{'s' if len(entries) != 1 else ''}"
+        parts = []
+        if tied:
+            parts.append(f"runs can test {tied if tied < len(entries) else 'all'}: {_counted(counts, TESTED)}")
+        if documented:
+            parts.append(f"documents speak of {documented}: {_counted(counts, DOCUMENTED)}")
+        if counts["untestable"]:
+            parts.append(f"{counts['untestable']} cannot be tested")
+        return f"{total}, {'; '.join(parts)}."
+
+
+TESTED = {
+    "supported": "{} supported",
+    "contradicted": "{} contradicted",
+    "mixed": "{} mixed",
+    "undecided": "{} undecided",
+    "not testable here": "{} not testable at the scales that ran",
+    "not run": "{} not run",
+}
+DOCUMENTED = {
+    "confirmed": "{} confirmed",
+    "refuted": "{} refuted",
+    "unverifiable": "{} unverifiable",
+}
+
+
+def _counted(counts: Mapping[str, int], texts: Mapping[str, str]) -> str:
+    """`2 supported, 1 mixed and 9 not run`."""
+    parts = [text.format(counts[outcome]) for outcome, text in texts.items() if counts[outcome]]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def ledger_file(root: Path) -> Path:
@@ -146,7 +209,7 @@ def check_claims_exist(ledger: Ledger, known: Mapping[str, set[str]], path: Path
         InputError: naming the entry and the claim.
     """
     for entry in ledger.entries:
-        for name in entry.claims:
-            replication, _, claim = name.partition("/")
+        for tie in entry.ties:
+            replication, _, claim = tie.claim.partition("/")
             if replication in known and claim not in known[replication]:
                 raise InputError(f"{path}: {entry.id}: {replication} has no claim {claim}")

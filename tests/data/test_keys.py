@@ -32,17 +32,17 @@ KEYS = [
         "images-cifar10-images-tar-xz-16px-c94fc33ab2",
     ),
     (ImageData(source="zoo"), "images-zoo-16px-df9a55adcb"),
-    (TextData(), "text-stdlib-bytes-a2b36dfdc8"),
-    (TextData(tokenizer="gpt2", train_tokens=5), "text-stdlib-gpt2-906972f406"),
-    (TextData(source="openwebtext", tokenizer="gpt2"), "text-openwebtext-gpt2-0ae77d0970"),
-    (TextData(source="fineweb"), "text-fineweb-bytes-662577762f"),
+    (TextData(), "text-stdlib-bytes-6c18a9c1a2"),
+    (TextData(tokenizer="gpt2", train_tokens=5), "text-stdlib-gpt2-be5c137ed8"),
+    (TextData(source="openwebtext", tokenizer="gpt2"), "text-openwebtext-gpt2-52decbd52b"),
+    (TextData(source="fineweb"), "text-fineweb-bytes-afef9ccafb"),
     (
         TextData(source="books-1.tar.xz+books-2.tar.xz", sha256=DIGEST, tokenizer="gpt2"),
-        "text-books-1-tar-xz-books-2-tar-xz-gpt2-fd21ad5103",
+        "text-books-1-tar-xz-books-2-tar-xz-gpt2-56ce88b2f0",
     ),
     (
         TextData(source="tinyshakespeare.txt", sha256=DIGEST, order="one_pass"),
-        "text-tinyshakespeare-txt-bytes-5b0f0d2b4d",
+        "text-tinyshakespeare-txt-bytes-2b5a7ace76",
     ),
 ]
 

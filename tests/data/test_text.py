@@ -32,7 +32,8 @@ def folder(tmp_path) -> Path:
     for number in range(40):
         path = root / f"author{number % 3}" / f"{number}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(chr(97 + (number * 7 + i * i) % 26) for i in range(199 + number)) + "\n")
+        letters = np.random.default_rng(number).integers(97, 123, 199 + number, dtype=np.uint8)
+        path.write_bytes(letters.tobytes() + b"\n")
     (root / "empty.txt").write_text("")
     (root / "picture.jpg").write_bytes(b"\xff\xd8")
     return root
@@ -64,6 +65,45 @@ def test_prepared_splits_are_disjoint_and_complete(folder, tmp_path):
     assert {split: sum(map(len, items)) + len(items) for split, items in found.items()} == about["tokens"]
     everything = [item for items in found.values() for item in items]
     assert sorted(everything) == sorted(path.read_bytes() for path in folder.rglob("*.md"))
+
+
+def test_held_out_text_that_stands_in_the_training_text_is_left_out_and_reported(folder, tmp_path):
+    """Fails on commit bd71bb5, which kept every such line."""
+    licence = b"Permission is hereby granted, free of charge, to any person obtaining a copy of this\n"
+    for path in folder.rglob("*.md"):
+        path.write_bytes(licence + path.read_bytes())
+    data, choice = given_by_user(folder)
+    prepared = prepare(data, Layout(tmp_path / "results"), choice)
+    found = split_documents(prepared)
+    assert all(item.startswith(licence) for item in found["train"])
+    assert [licence in item for split in ("validation", "test") for item in found[split]] == [False] * 4
+    overlap = meta(prepared)["overlap"]
+    assert overlap["window_tokens"] == 64
+    training = (prepared / "train.bin").read_bytes()
+    for split in ("validation", "test"):
+        before = b"".join(licence + item + b"\0" for item in found[split])
+        shared = [before[start : start + 64] in training for start in range(len(before) - 63)]
+        assert overlap["windows_found"][split] == pytest.approx(sum(shared) / len(shared))
+        assert overlap["tokens_left_out"][split] == pytest.approx(2 * len(licence) / len(before))
+
+
+def test_a_text_whose_held_out_lines_all_stand_in_training_is_refused(tmp_path):
+    for number in range(40):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text(f"{'the same line again and again ' * 9}\n{number}\n")
+    data, choice = given_by_user(tmp_path / "texts")
+    with pytest.raises(InputError, match="nothing is left of the validation split without what stands in the training"):
+        prepare(data, Layout(tmp_path / "results"), choice)
+
+
+def test_documents_that_differ_in_line_ends_or_byte_order_mark_are_kept_once(folder, tmp_path):
+    data, choice = given_by_user(folder)
+    counts = meta(prepare(data, Layout(tmp_path / "once"), choice))["documents"]
+    for number, path in enumerate(sorted(folder.rglob("*.md"))):
+        copy = path.read_bytes().replace(b"\n", b"\r\n") if number % 2 else b"\xef\xbb\xbf" + path.read_bytes()
+        path.with_name(f"copy-{path.name}").write_bytes(copy)
+    data, choice = given_by_user(folder)
+    assert meta(prepare(data, Layout(tmp_path / "twice"), choice))["documents"] == counts
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -232,6 +272,7 @@ def fake_tiktoken(monkeypatch) -> None:
         n_vocab=50257,
         eot_token=50256,
         decode=str,
+        decode_single_token_bytes=lambda token: b"\n" if token == 198 else b"word",
         encode_ordinary_batch=lambda texts, num_threads: [[40_000 + len(w) for w in t.split()] for t in texts],
     )
     monkeypatch.setitem(sys.modules, "tiktoken", types.SimpleNamespace(get_encoding=lambda name: encoding))

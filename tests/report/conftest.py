@@ -12,6 +12,7 @@ import pytest
 
 from decaylab.analysis import filing, judge
 from decaylab.files import Layout, write_json
+from decaylab.ledger import ledger_file
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.spec import RunSpec
 from decaylab.workspace import Workspace
@@ -173,17 +174,45 @@ def inventor():
     return invent, invent_all
 
 
+LEDGER = """
+    sources:
+      S000: {title: An invented source, authors: A. Author, year: 2020}
+      S001: {title: Another one, authors: B. Author, year: 2021, url: "https://example.org/another"}
+    entries:
+      - {id: S000-1, statement: Decay helps <a lot>., claims: [tiny_run/decay-helps]}
+      - {id: S000-2, statement: Decay never helps., claims: [not tiny_run/decay-helps, tiny_never/only-on-paper]}
+      - {id: S000-3, statement: Decay lowers the error., claims: [opposite tiny_evidence/decay-hurts]}
+      - {id: S000-4, statement: The moon is involved., claims: [not_yet/moon], partly: the sun}
+      - {id: S001-1, statement: All models use 0.1., document: {outcome: refuted, name: A paper, finding: One has 0.2}}
+      - {id: S001-2, statement: Decay will be automatic., untestable: a prediction}
+"""
+
+
+AGAIN = [
+    {"claim": f"tiny_run/{claim}", "mode": mode, "verdict": before, "again": again, "estimate": -0.05,
+     "estimate_again": -0.04, "n": 6, "n_again": 7}
+    for claim, mode, before, again in (
+        ("decay-helps", "rounding", "reproduced", "reproduced"),
+        ("decay-helps", "fresh", "reproduced", "inconclusive"),
+        ("decay-hurts", "fresh", "contradicted", "negligible"),
+    )
+]  # fmt: skip
+"""what `decaylab verify` writes"""
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory):
-    """(root, layout): three tiny replications at smoke scale: one run, one with evidence only, one never run."""
+    """(root, layout): three tiny replications at smoke scale, one run, one filed, one neither; and a ledger."""
     root = tmp_path_factory.mktemp("clone")
     for row, name in enumerate(["tiny_run", "tiny_evidence", "tiny_never"], start=1):
         text = textwrap.dedent(TINY).format(title=name.replace("_", " ").capitalize(), row=row, steps=100 + row)
         replication_file(root, name).parent.mkdir(parents=True)
         replication_file(root, name).write_text(text, encoding="utf-8")
+    ledger_file(root).write_text(textwrap.dedent(LEDGER), encoding="utf-8")
     (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
     layout = Layout(root / "results", root / "reports")
     invent_all(root, layout, "tiny_run", "smoke")
+    write_json(layout.verified("smoke"), AGAIN)
     elsewhere = Layout(root / "elsewhere")
     invent_all(root, elsewhere, "tiny_evidence", "gpu")
     filing.collect(load_replication(replication_file(root, "tiny_evidence")), Workspace(root, "gpu", elsewhere))

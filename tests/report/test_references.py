@@ -1,5 +1,5 @@
 from decaylab.replication import Reference
-from decaylab.report.references import bibtex, citation, located, reference_list
+from decaylab.report.references import bibtex, citation, cited, located, reference_list
 
 PAPER = Reference(
     id="E2", title="Why <we> need it", authors="D'Angelo, Andriushchenko, Varre", year=2024,
@@ -21,6 +21,13 @@ def test_short_ids_are_never_shown_alone():
         '<a href="https://arxiv.org/abs/2310.04415v2">D&#x27;Angelo et al. 2024</a> Figure 2; '
         '<a href="https://example.org">Giles Thomas 2026</a>, the table'
     )
+
+
+def test_a_claim_cites_what_its_locator_names():
+    assert cited("E2 Figure 2", [PAPER, POST]) == ["D'Angelo et al. 2024"]
+    assert cited("T against E2", [PAPER, POST]) == ["D'Angelo et al. 2024", "Giles Thomas 2026"]
+    assert cited("Figure 1", [POST]) == ["Giles Thomas 2026"]
+    assert cited("ours", [PAPER, POST]) == []
 
 
 def test_bibtex_has_the_arxiv_number():

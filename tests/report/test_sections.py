@@ -3,6 +3,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from decaylab.errors import InputError
 from decaylab.report import sections
+from decaylab.report.load import open_report
+from decaylab.workspace import Workspace
 
 OPEN = "from decaylab.report import open_report\n\nreport = open_report('x', workspace)"
 
@@ -31,3 +33,15 @@ def test_a_notebook_without_a_report_is_refused():
         InputError, match=r"x\.ipynb: expected a code cell with `report = open_report\(NAME, workspace\)`"
     ):
         sections.compose(new_notebook(cells=[new_code_cell("1")]), "x.ipynb")
+
+
+def test_prospects_say_what_the_planned_seeds_can_decide(clone):
+    root, layout = clone
+    html = sections.prospects(open_report("tiny_run", Workspace(root, "smoke", layout)))
+    assert html.startswith('<details class="fold"><summary>What the planned seeds can decide</summary>')
+    assert '<a href="#claim-decay-helps">Decay of 0.1 lowers the test error &lt;at the end&gt;.</a>' in html
+    assert "<td>6</td>" in html  # seeds
+    assert "(6 seeds)</td><td>0.5 points</td>" in html
+    assert "<td>\u22125 points</td>" in html  # the source's number
+    assert "This is judged at paper scale only." not in html
+    assert sections.prospects(open_report("tiny_run", Workspace(root, "laptop", layout))) == ""

@@ -66,7 +66,9 @@ def site(clone):
     report.write_text("<!DOCTYPE html><title>x</title><p id=claim-decay-helps><p id=claim-decay-hurts>"
                       "<p id=claim-only-on-paper>", encoding="utf-8")  # fmt: skip
     index = build_site(Workspace(root, "smoke", layout))
-    return {path.resolve(): Page(path.resolve()) for path in [index, report, *index.parent.glob("*/*.html")]}
+    return {
+        path.resolve(): Page(path.resolve()) for path in [*index.parent.glob("*.html"), *index.parent.glob("*/*.html")]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def index(site, clone):
 
 
 def test_pages_are_offline_and_their_links_lead_somewhere(site, clone):
-    assert len(site) == 2 + 36 + 3 + 1  # index, report; runs; replication.yaml; archived runs
+    assert len(site) == 3 + 36 + 3 + 1  # index, ledger, report; runs; replication.yaml; archived runs
     for page in site.values():
         check_offline(page)
         check_links(page, site, clone[1].reports.resolve())
@@ -169,3 +171,51 @@ def test_an_empty_clone_of_results_still_has_an_index(clone, tmp_path):
 
     page = Page(build_site(Workspace(clone[0], "laptop", Layout(tmp_path / "results", tmp_path / "reports"))))
     assert "2 of 9 claims judged" in page.text
+
+
+def test_data_have_titles_and_licences(index, site, clone):
+    licence = "generated images: smooth prototypes under clutter and noise. Licence: generated; no rights reserved."
+    pages = [page for path, page in site.items() if path.parent.name in ("runs", "archive")]
+    assert all(licence in page.text for page in [index, *pages])
+    assert 'data-data="generated images"' in index.text
+
+
+def test_claims_that_were_verified_say_so(index):
+    text = row(index, "tiny_run-claim-decay-helps")
+    assert re.search(r"with fresh seeds: .*inconclusive.*\u22124 points, n&nbsp;=&nbsp;7", text)
+    assert "(before: contradicted)" in row(index, "tiny_run-claim-decay-hurts")
+    assert "with fresh seeds, 0 of 2 came out the same, 1 came out otherwise, 1 stayed undecided." in index.text
+
+
+@pytest.mark.slow
+def test_the_index_filters_by_replication_and_scale(clone, site, tmp_path, browse):
+    from decaylab.files import Layout
+
+    root, layout = clone
+    page = build_site(Workspace(root, "smoke", Layout(layout.results, tmp_path / "reports")))
+    act = """
+      const shown = () => [...view.querySelectorAll(".one:not([hidden])")].map((row) => row.id);
+      const set = (name, value) => {
+        const field = view.querySelector(`[name=${name}]`);
+        field.value = value;
+        field.dispatchEvent(new Event("change"));
+      };
+      view.querySelector("button[value=contradicted]").click();
+      set("by", "");
+      const found = { all: shown().length };
+      set("scale", "gpu");
+      found.gpu = shown();
+      set("replication", "tiny_evidence");
+      found.address = location.search;
+      set("scale", "");
+      found.replication = shown().length;
+      found.names = [...view.querySelectorAll(".tools select")].map((choice) => choice.name);
+      return found;
+    """
+    assert browse([page], {page.name: act})[page.name]["act"] == {
+        "all": 9,
+        "gpu": ["tiny_evidence-claim-decay-helps", "tiny_evidence-claim-decay-hurts"],
+        "address": "?replication=tiny_evidence&scale=gpu",
+        "replication": 3,
+        "names": ["replication", "scale", "by"],  # one source and one data set leave nothing to choose
+    }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "load", "prepare", "prepared_key"]
 
 # Raised when the same source would be prepared into other bytes, so that old folders are not reused.
-_FORMAT = 1
+_FORMAT = {"images": 1, "text": 2}
 
 
 def prepared_key(data: Data) -> str:
@@ -33,7 +33,7 @@ def prepared_key(data: Data) -> str:
     What is decided when batches are drawn (subsets of files, order, augmentation) is not part of it.
     """
     about = source_of(data.kind, data.source)
-    fields: dict[str, Any] = {"format": _FORMAT, "kind": data.kind, "source": data.source}
+    fields: dict[str, Any] = {"format": _FORMAT[data.kind], "kind": data.kind, "source": data.source}
     if about.generated:
         detail = f"{data.image_size}px-{data.train_examples}"
     elif data.kind == "text":

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from decaylab.data.base import Dataset
 from decaylab.data.draws import generator, move
+from decaylab.data.overlap import without_overlap
 from decaylab.data.store import meta
 from decaylab.data.tokenizers import Tokenizer, tokenizer
 from decaylab.errors import InputError
@@ -58,6 +59,7 @@ def write(data: TextData, folder: Path, documents: Iterable[str], *, streamed: b
             f"data source {data.source}: too little text: nothing is left for {' and '.join(empty)}; "
             f"expected at least 3 different documents, or {3 * _BLOCK_CHARACTERS} characters"
         )
+    overlap = _leave_out_overlap(data, encoder, folder)
     size = np.dtype(encoder.dtype).itemsize
     return {
         "kind": "text",
@@ -69,6 +71,7 @@ def write(data: TextData, folder: Path, documents: Iterable[str], *, streamed: b
         "separator": encoder.separator,
         "documents": counts,
         "tokens": {split: _file(folder, split).stat().st_size // size for split in SPLITS},
+        "overlap": overlap,
         "licence": source_of("text", data.source).licence,
         "data_sha256": sha256_json([sha256_file(_file(folder, split)) for split in SPLITS]),
     }
@@ -79,7 +82,32 @@ def _file(folder: Path, split: str) -> Path:
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", errors="replace")).digest()
+    """The same for texts that differ only in their byte-order mark and the kind of their line ends."""
+    same = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    return hashlib.sha256(same.encode("utf-8", errors="replace")).digest()
+
+
+def _leave_out_overlap(data: TextData, encoder: Tokenizer, folder: Path) -> dict[str, Any]:
+    """Remove from the held-out splits what also stands in the training text; returns what was found."""
+    held_out = ("validation", "test")
+    tokens = {split: np.fromfile(_file(folder, split), dtype=encoder.dtype) for split in held_out}
+    window = encoder.overlap_window
+    training = np.memmap(_file(folder, "train"), dtype=encoder.dtype, mode="r")
+    found = without_overlap(
+        training, list(tokens.values()), window=window, line_ends=encoder.line_ends, separator=encoder.separator
+    )
+    for split, part in zip(held_out, found, strict=True):
+        if not len(part.tokens):
+            raise InputError(
+                f"data source {data.source}: nothing is left of the {split} split without what stands in the "
+                f"training text ({window} consecutive tokens); expected a text that repeats itself less"
+            )
+        part.tokens.tofile(_file(folder, split))
+    return {
+        "window_tokens": window,
+        "windows_found": {split: part.windows_found for split, part in zip(held_out, found, strict=True)},
+        "tokens_left_out": {split: part.tokens_left_out for split, part in zip(held_out, found, strict=True)},
+    }
 
 
 def _write_sorted(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dict[str, int]:

@@ -23,6 +23,10 @@ class Tokenizer:
     encode: Callable[[list[str]], list[np.ndarray]]
     decode: Callable[[list[int]], str]
     """tokens to text; bytes that are no UTF-8 are replaced"""
+    line_ends: np.ndarray
+    """bool [vocabulary]: the token contains an end of line"""
+    overlap_window: int
+    """tokens, about 64 bytes: held-out text that shares so many with the training text is left out"""
 
     def documents(self, texts: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Each text with its tokens and a separator, in order; encoded many at a time."""
@@ -48,7 +52,8 @@ def tokenizer(name: Literal["bytes", "gpt2"]) -> Tokenizer:
         InputError: gpt2, and tiktoken is not installed or cannot get its vocabulary.
     """
     if name == "bytes":
-        return Tokenizer(256, "uint8", 0, _bytes, lambda tokens: bytes(tokens).decode("utf-8", errors="replace"))
+        line_ends = np.arange(256) == ord("\n")
+        return Tokenizer(256, "uint8", 0, _bytes, _text, line_ends, overlap_window=64)
     try:
         import tiktoken
     except ImportError:
@@ -66,8 +71,13 @@ def tokenizer(name: Literal["bytes", "gpt2"]) -> Tokenizer:
     def encode(texts: list[str]) -> list[np.ndarray]:
         return [np.array(t, dtype=np.uint16) for t in encoding.encode_ordinary_batch(texts, num_threads=threads)]
 
-    return Tokenizer(encoding.n_vocab, "uint16", encoding.eot_token, encode, encoding.decode)
+    line_ends = np.array([b"\n" in encoding.decode_single_token_bytes(token) for token in range(encoding.n_vocab)])
+    return Tokenizer(encoding.n_vocab, "uint16", encoding.eot_token, encode, encoding.decode, line_ends, 16)
 
 
 def _bytes(texts: list[str]) -> list[np.ndarray]:
     return [np.frombuffer(text.encode("utf-8", errors="replace"), dtype=np.uint8) for text in texts]
+
+
+def _text(tokens: list[int]) -> str:
+    return bytes(tokens).decode("utf-8", errors="replace")

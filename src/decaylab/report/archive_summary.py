@@ -10,7 +10,7 @@ import pandas as pd
 
 from decaylab.replication import Replication
 from decaylab.report.html import DASH, duration, measured, number, table
-from decaylab.report.provenance import sources_text
+from decaylab.report.provenance import data_list, sources_text
 
 
 def page_name(file: Mapping[str, Any]) -> str:
@@ -39,6 +39,7 @@ def summary_page(file: Mapping[str, Any], rep: Replication) -> dict[str, Any]:
         "about": f"{file['scale']} scale, {sources_text(file['data'])}, {file['hardware']}",
         "facts": f"{len(file['runs'])} of {file['runs_planned']} planned runs, {duration(file.get('seconds'))} of "
         f"training, archived on {file['made_at'][:10]} as {file['file']}",
+        "data": data_list(item["source"] for item in file["data"]),
         "claims": table(pd.DataFrame(rows), "Claims and their variants, as judged from these runs", left=["seeds"]),
         "arms": table(arms(file), "Arms: mean and standard deviation over seeds", left=list(file["metrics"])),
     }

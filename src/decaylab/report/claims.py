@@ -9,13 +9,14 @@ from typing import Any
 
 from decaylab.analysis.archive import load_evidence, read_origin
 from decaylab.analysis.verdict import ClaimVerdict, VerdictFile
-from decaylab.files import Layout
+from decaylab.files import Layout, read_json
 from decaylab.replication import Replication, claim_lines, replication_file
 from decaylab.report.archive_summary import page_name
 from decaylab.report.html import measured, relative
 from decaylab.report.mini_forest import mini_forest
-from decaylab.report.provenance import sources_text
-from decaylab.report.references import located
+from decaylab.report.provenance import data_title, sources_text
+from decaylab.report.references import cited, located
+from decaylab.report.verified import read_again
 from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
 
@@ -58,15 +59,16 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     # an archive is not compared with itself
     itself = shown.filed.get(rep.name, {}).get("file") if shown else None
     evidence = [file for file in read_evidence(root, rep.name) if file["file"] != itself]
+    again = read_again(layout, scale)
     views = []
     for claim in rep.claims:
         found = judged.get(claim.id)
-        origin = None
+        origin, data = None, _sources(found.run_ids if found else [], layout)
         filed = judged_in(evidence, claim.id)
         own = bool(found and found.run_ids and scale == SCALES[0])  # smoke runs decide nothing, but are a reader's own
         if (found is None or found.verdict == "not run") and filed and not own:
             (file, found), *filed = filed
-            origin = _shown_at(file, home, here)
+            origin, data = shown_at(file, home, here), [item["source"] for item in file["data"]]
         view = {
             "claim": claim.id,
             "statement": claim.statement,
@@ -113,7 +115,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
                     "label": f"archived runs on {sources_text(file['data'])}"
                     + (f" at {file['scale']} scale" if file["scale"] != scale else "")
                     + f" ({file['hardware']})",
-                    "link": _shown_at(file, home, here),
+                    "link": shown_at(file, home, here),
                 }
                 for file, item in filed
             ],
@@ -130,6 +132,9 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "report_exists": layout.report(scale, rep.name).exists(),
             "located": located(claim.locator, rep.references),
             "yaml": texts[claim.id],
+            "cited": cited(claim.locator, rep.references),
+            "data": list(dict.fromkeys(map(data_title, data))),
+            "again": again.get(f"{rep.name}/{claim.id}", []) if origin is None else [],
             "hardware_text": _few(found.hardware if found else []),
         }
         views.append(view | _seeds(view) | {"test_text": test_text(view), "forest": mini_forest(view)})
@@ -177,7 +182,13 @@ def _claim_texts(path: Path, lines: Mapping[str, int]) -> dict[str, str]:
     return found
 
 
-def _shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
+def _sources(run_ids: Iterable[str], layout: Layout) -> list[str]:
+    """Names of the data of some runs that are here."""
+    files = [layout.summary(run_id) for run_id in run_ids]
+    return list(dict.fromkeys(read_json(file)["spec"]["data"]["source"] for file in files if file.exists()))
+
+
+def shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
     """Where archived runs can be read: their report if it is rendered, else the page that sums them up."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
     return relative(report, here) if report.exists() else page_name(file)

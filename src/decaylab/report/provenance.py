@@ -26,6 +26,22 @@ def data_title(source: str) -> str:
     return "+".join(re.sub(r"(\.(tar|gz|xz|bz2|zip|tgz|txt))+$", "", part) for part in source.split("+"))
 
 
+def data_list(sources: Iterable[str]) -> Html:
+    """What each data source is, its size and its licence, as a list; a user's own files have no licence to state."""
+    items = []
+    for source in dict.fromkeys(sources):
+        if not is_named(source):
+            items.append(f"<li>{escape(data_title(source))}: files that the user brought, licence unknown</li>")
+            continue
+        facts = about(source)
+        title = link(facts.title, facts.url) if facts.url else escape(facts.title)
+        counts = [f"{count:,} {split} images" for split, count in (facts.examples or {}).items()]
+        counts += [f"about {facts.tokens / 1e6:.0f} million bytes"] if facts.tokens else []
+        size = f" ({', '.join(counts)})" if counts else ""
+        items.append(f"<li>{title}{size}. Licence: {escape(facts.licence or 'not stated')}.</li>")
+    return Html(f'<ul class="data">{"".join(items)}</ul>') if items else Html("")
+
+
 def evidence_facts(origin: Origin, names: Iterable[str]) -> Html:
     """Scale, hardware, data, runs, commit, day and files of archived runs."""
     heads = {name: origin.filed[name] for name in names}

@@ -18,6 +18,7 @@ from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
 from decaylab.report.findings import agreement, findings, open_claims
 from decaylab.report.html import duration, estimate, number, scalar, words
+from decaylab.report.ledger_page import ledger_markdown
 from decaylab.report.provenance import sources_text
 from decaylab.report.references import citation
 from decaylab.sources import is_named
@@ -143,6 +144,7 @@ def _cite(rep: Replication) -> list[str]:
 GENERATED: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("README.md", "headline", headline),
     ("README.md", "replications", replications),
+    ("docs/ledger.md", "ledger", ledger_markdown),
     ("docs/real-data-on-a-laptop.md", "own-data", own_data),
 )
 """document, name of its markers, and what generates the text between them"""

@@ -32,6 +32,14 @@ def located(locator: str, references: Iterable[Reference]) -> Html:
     return Html(text)
 
 
+def cited(locator: str, references: Sequence[Reference]) -> list[str]:
+    """Citations of the publications that a claim's locator names; of all where it names none, as `Figure 1`."""
+    if locator.startswith("ours"):
+        return []
+    named = [item for item in references if re.search(rf"\b{re.escape(item.id)}\b", locator)]
+    return [citation(item) for item in named or references]
+
+
 def bibtex(reference: Reference) -> str:
     """A BibTeX entry, with the arXiv number where the address has one."""
     names = authors(reference)

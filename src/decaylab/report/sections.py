@@ -8,10 +8,12 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from decaylab.analysis.prospects import prospects as prospects_of
 from decaylab.errors import InputError
-from decaylab.report.html import Html, claims_table, join, note, table
+from decaylab.report.html import DASH, Html, claims_table, join, link, measured, note, number, table
 from decaylab.report.load import Report
 from decaylab.report.output import Figure
+from decaylab.report.provenance import data_list
 from decaylab.report.regimes import FAR, regimes
 
 GENERATED = "generated"
@@ -23,6 +25,7 @@ CLAIMS = (
     "Every claim has an axis of its own, in its own unit. Where a claim has several tests, all of them must hold.",
     "sections.claims_forest(report)",
     "sections.claims(report)",
+    "sections.prospects(report)",
 )
 COST = ("## Cost\n\nWhat `decaylab plan` predicted, and what the runs took.", "sections.cost(report)")
 
@@ -30,6 +33,7 @@ COST = ("## Cost\n\nWhat `decaylab plan` predicted, and what the runs took.", "s
 def what_we_ran(report: Report) -> Html:
     """What this scale makes smaller, the grids with their planned and finished runs, and how far the source is."""
     parts = [note(report.note) if report.note else "", table(report.arms, "Planned and finished runs at this scale")]
+    parts.append(data_list(spec.data.source for spec, _ in report.results.planned))
     numbers = regimes(report) if report.scale != "paper" else pd.DataFrame()
     if not numbers.empty:
         far = list(dict.fromkeys(numbers.loc[numbers.pop("far"), "number"]))
@@ -53,6 +57,39 @@ def claims_forest(report: Report) -> Figure | Html:
 def claims(report: Report) -> Html:
     """All claims with their verdicts, variants and runs."""
     return claims_table(report.claims)
+
+
+def prospects(report: Report) -> Html:
+    """What the planned seeds can decide, folded; empty where no claim is judged at this scale."""
+    seconds = {spec.run_id: float("nan") for spec, _ in report.results.planned}
+    seconds |= {run.run_id: run.summary["seconds"] for run in report.results.runs.values()}
+    claims = {f"{report.name}/{claim.id}": claim for claim in report.replication.claims}
+    rows = []
+    for item in prospects_of(report.replication, report.workspace, seconds):
+        claim, unit = claims[item.claim], item.unit
+        known = f" ({'' if item.same_runs else 'other settings, '}{item.known_from} seeds)"
+        rows.append(
+            {
+                "claim": link(" ".join(claim.statement.split()), f"#claim-{claim.id}"),
+                "seeds at most": item.seeds,
+                "spread between seeds": measured(item.deviation, None, unit) + known if item.deviation else DASH,
+                "smallest effect that matters": measured(claim.tests[0].smallest_effect, None, unit),
+                "effect that these seeds show": measured(item.detectable, None, unit),
+                "the source's number": measured(item.source, None, unit),
+                "seeds that decide it": item.source_seeds or DASH,
+                "their minutes": number(item.source_minutes, 2),
+            }
+        )
+    if not rows:
+        return Html("")
+    caption = (
+        "The spread is the standard deviation of the contrast between seeds, from runs here or filed at this scale. "
+        "A true effect of the size shown is found to matter in four of five cases. The last columns say what it takes "
+        "to decide the source's own number as often, in seeds and in minutes of one core."
+    )
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in rows[0]})
+    shown = table(frame, caption)  # of objects: the frame would turn links into plain text
+    return Html(f'<details class="fold"><summary>What the planned seeds can decide</summary>{shown}</details>')
 
 
 def cost(report: Report) -> Figure | Html:

@@ -24,14 +24,16 @@ from decaylab.report.claims import claim_views, read_evidence
 from decaylab.report.doc_pages import body, documents, links
 from decaylab.report.findings import agreement, findings, open_claims, preregistered
 from decaylab.report.html import environment, relative
-from decaylab.report.provenance import evidence_note
+from decaylab.report.ledger_page import ledger_page
+from decaylab.report.provenance import data_list, evidence_note
 from decaylab.report.references import citation
 from decaylab.report.run_pages import run_page, write_metrics
+from decaylab.report.verified import said_again
 from decaylab.workspace import SCALES, Workspace
 
 
 def build_site(workspace: Workspace) -> Path:
-    """Write reports/<scale>/index.html and reports/<scale>/runs/<run_id>.html for every finished run of the scale.
+    """Write reports/<scale>/index.html, ledger.html and runs/<run_id>.html for every finished run of the scale.
 
     The index lists all replications, or those of the archive from which the results were restored.
 
@@ -68,7 +70,10 @@ def build_site(workspace: Workspace) -> Path:
     for title, path in documents(root).items():
         page = {"title": title, "scale": scale, "body": body(path), "others": links(workspace)}
         write_page(here / "docs" / f"{path.stem}.html", "doc.html.j2", page)
-    page = index_page(workspace, reps, claims, runs)
+    ledger = ledger_page(reps, workspace) if origin is None else None
+    if ledger:
+        write_page(here / "ledger.html", "ledger.html.j2", ledger)
+    page = index_page(workspace, reps, claims, runs) | {"ledger": ledger}
     write_page(layout.index(scale), "index.html.j2", page | note(here))
     return layout.index(scale)
 
@@ -104,6 +109,9 @@ def index_page(
         "agreement": agreement(views),
         "open_claims": open_claims(views),
         "preregistered": preregistered(views),
+        "again": said_again(views),
+        "choices": _choices(reps, views),
+        "data": data_list(_sources(runs, reps, workspace.root)),
         "documents": links(workspace),
         "scales": [
             (other, relative(layout.index(other), layout.index(scale).parent))
@@ -123,6 +131,28 @@ def index_page(
             for rep in reps
         ],
     }
+
+
+def _choices(reps: list[Replication], views: list[dict[str, Any]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(name, label, options) of the filters that have anything to choose between."""
+
+    def of(key: str) -> list[tuple[str, str]]:
+        found = [value for view in views for value in ([view[key]] if isinstance(view[key], str) else view[key] or [])]
+        return [(value, value) for value in dict.fromkeys(found)]
+
+    choices = [
+        ("replication", "replication", [(rep.name, rep.title) for rep in reps]),
+        ("source", "source", of("cited")),
+        ("scale", "scale", of("scale")),
+        ("data", "data set", of("data")),
+    ]
+    return [choice for choice in choices if len(choice[2]) > 1]
+
+
+def _sources(runs: list[Any], reps: list[Replication], root: Path) -> list[str]:
+    """Names of all data behind what the index shows: of the runs here, then of filed ones."""
+    filed = [item["source"] for rep in reps for file in read_evidence(root, rep.name) for item in file["data"]]
+    return [*(run.summary["spec"]["data"]["source"] for run in runs), *filed]
 
 
 def write_yaml_page(rep: Replication, workspace: Workspace) -> Path:

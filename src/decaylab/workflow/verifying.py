@@ -91,7 +91,7 @@ def verify(
                         _compare(f"{rep.name}/{verdict.claim}", mode, before[rep.name][verdict.claim], verdict)
                     )
     write_json(
-        workspace.layout.results / "verify" / f"{workspace.scale}.json",
+        workspace.layout.verified(workspace.scale),
         [asdict(item) | {"moved": item.moved} for item in found],
     )
     return found

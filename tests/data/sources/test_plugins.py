@@ -43,7 +43,7 @@ ABOUT = {"kind": "text", "title": "numbers in words", "licence": "CC0-1.0", "tok
 
 
 def prepare(data, folder, choice):
-    return write(data, folder, (f"document {number} " + "of words " * number for number in range(100)))
+    return write(data, folder, (" ".join(str(number**power) for power in range(2, 20)) for number in range(100)))
 """
 
 PROGRAM = """

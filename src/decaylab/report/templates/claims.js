@@ -2,7 +2,8 @@
 (() => {
   const list = document.querySelector("#claims");
   const tools = document.querySelector(".tools");
-  const [search, order, count] = ["input", "select", "output"].map((name) => tools.querySelector(name));
+  const [search, order, count] = ["input", "[name=by]", "output"].map((name) => tools.querySelector(name));
+  const choices = [...tools.querySelectorAll("select")].filter((choice) => choice !== order);
   const buttons = [...tools.querySelectorAll("button")];
   const rows = [...list.children];
   const claims = rows.filter((row) => !row.classList.contains("group"));
@@ -27,14 +28,16 @@
         continue;
       }
       const text = (group.textContent + row.textContent).toLowerCase();
-      row.hidden = !shown.includes(row.dataset.verdict) || !words.every((word) => text.includes(word));
+      const chosen = ({ name, value }) => !value || row.dataset[name].split("|").includes(value);
+      row.hidden =
+        !shown.includes(row.dataset.verdict) || !choices.every(chosen) || !words.every((word) => text.includes(word));
       if (!row.hidden && !key) group.hidden = false;
     }
     count.textContent = `${claims.filter((row) => !row.hidden).length} of ${claims.length} claims`;
     // the address keeps what is shown, so that it can be passed on
     const state = new URLSearchParams();
     if (search.value) state.set("q", search.value);
-    if (order.value) state.set("by", order.value);
+    for (const { name, value } of [...choices, order]) if (value) state.set(name, value);
     const off = buttons.filter((button) => !pressed(button)).map((button) => button.value);
     if (off.length) state.set("without", off.join(","));
     const query = state.toString();
@@ -46,7 +49,11 @@
   };
   const state = new URLSearchParams(location.search);
   search.value = state.get("q") ?? "";
-  order.value = state.get("by") ?? "";
+  for (const choice of [...choices, order]) {
+    choice.value = state.get(choice.name) ?? "";
+    if (choice.selectedIndex < 0) choice.value = ""; // an address that names what is not here
+    choice.addEventListener("change", update);
+  }
   for (const word of (state.get("without") ?? "").split(",")) {
     buttons.find((button) => button.value === word)?.setAttribute("aria-pressed", "false");
   }
@@ -57,7 +64,6 @@
     });
   }
   search.addEventListener("input", update);
-  order.addEventListener("change", update);
   tools.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", open);
   tools.hidden = false;
