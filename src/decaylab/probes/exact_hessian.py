@@ -26,8 +26,9 @@ _COLUMNS = 64
 
 
 class Probe(BaseProbe):
-    """Both matrices from products with all unit vectors, over the first `examples` training examples."""
+    """Both matrices from products with all unit vectors, at the end, over the first `examples` training examples."""
 
+    moment = "end"
     examples: int
 
     def measure(self, view: View) -> dict[str, Tensor]:

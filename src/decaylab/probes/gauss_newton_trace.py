@@ -24,7 +24,11 @@ COLUMNS = {
     "gauss_newton_trace_scaled": ("trace of the Gauss-Newton matrix x squared weight norms", "nats"),
     "gauss_newton_trace_scaled_se": ("standard error of the scaled Gauss-Newton trace", "nats"),
 }
-PARAMETERS = {"matvecs": {"default": 16, "ge": 2}, "examples": {"default": 500, "ge": 1}}
+PARAMETERS = {
+    "matvecs": {"default": 16, "ge": 2},
+    "examples": {"default": 500, "ge": 1},
+    "moment": {"default": "evaluation", "pattern": "^(evaluation|end)$"},  # `end`: once, after the last update
+}
 
 
 class Probe(BaseProbe):

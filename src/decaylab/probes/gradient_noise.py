@@ -31,7 +31,11 @@ COLUMNS = {
     "noise_gauss_newton_alignment": ("cosine of gradient noise and Gauss-Newton matrix", ""),
     "noise_gauss_newton_alignment_se": ("standard error of the cosine with the Gauss-Newton matrix", ""),
 }
-PARAMETERS = {"matvecs": {"default": 16, "ge": 3}, "examples": {"default": 500, "ge": 2}}
+PARAMETERS = {
+    "matvecs": {"default": 16, "ge": 3},
+    "examples": {"default": 500, "ge": 2},
+    "moment": {"default": "evaluation", "pattern": "^(evaluation|end)$"},  # `end`: once, after the last update
+}
 
 
 class Probe(BaseProbe):

@@ -18,7 +18,11 @@ COLUMNS = {
     "hessian_trace_scaled": ("trace of the Hessian x squared weight norms", "nats"),
     "hessian_trace_scaled_se": ("standard error of the scaled Hessian's trace", "nats"),
 }
-PARAMETERS = {"matvecs": {"default": 16, "ge": 2}, "examples": {"default": 500, "ge": 1}}
+PARAMETERS = {
+    "matvecs": {"default": 16, "ge": 2},
+    "examples": {"default": 500, "ge": 1},
+    "moment": {"default": "evaluation", "pattern": "^(evaluation|end)$"},  # `end`: once, after the last update
+}
 
 
 class Probe(BaseProbe):

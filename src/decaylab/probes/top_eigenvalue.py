@@ -21,7 +21,11 @@ COLUMNS = {
     "top_eigenvalue_scaled": ("largest eigenvalue of the Hessian x weight norms", "nats"),
     "top_eigenvalue_scaled_se": ("distance to an eigenvalue of the scaled Hessian, at most", "nats"),
 }
-PARAMETERS = {"matvecs": {"default": 20, "ge": 3}, "examples": {"default": 500, "ge": 1}}
+PARAMETERS = {
+    "matvecs": {"default": 20, "ge": 3},
+    "examples": {"default": 500, "ge": 1},
+    "moment": {"default": "evaluation", "pattern": "^(evaluation|end)$"},  # `end`: once, after the last update
+}
 
 
 class Probe(BaseProbe):
