@@ -355,7 +355,7 @@ def test_an_axis_in_terms_of_the_regime(lab):
     lab.fill(rep, "laptop", lambda p: {"test_error": 0.2 + 0.1 * (math.log10(p["weight_decay"]) + 2) ** 2})
     assert judged(lab, rep)[0].estimate == pytest.approx(2)  # the same decay over a hundred times the steps
     along["in_terms_of"] = "regime.size"
-    with pytest.raises(InputError, match="in_terms_of regime.size: expected one of regime.decay_exponent"):
+    with pytest.raises(InputError, match=r"in_terms_of regime\.size: expected one of regime\.decay_exponent"):
         check_claims(lab.replication(lab.test(**arms, **along), grids=grids, scales={}), "laptop")
 
 

@@ -26,7 +26,9 @@ def test_the_stream_is_what_each_block_hands_on():
 
 def test_kurtosis_and_range_of_known_values():
     assert kurtosis(torch.tensor([-1.0, 1.0, -1.0, 1.0])).item() == 1
-    assert kurtosis(torch.randn(200_000, generator=torch.Generator().manual_seed(0))).item() == pytest.approx(3, abs=0.1)
+    assert kurtosis(torch.randn(200_000, generator=torch.Generator().manual_seed(0))).item() == pytest.approx(
+        3, abs=0.1
+    )
     assert dynamic_range(torch.tensor([3.0, 0.0, 0.0, -4.0])).item() == pytest.approx(4 / 2.5)
     # neither depends on the scale, and one outlier raises both
     values = torch.randn(1000, generator=torch.Generator().manual_seed(1))

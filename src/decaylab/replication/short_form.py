@@ -25,7 +25,9 @@ import re
 from typing import Any
 
 _KEYS = ("name", "metric", "among", "contrast", "compare", "against", "expect", "terms", "reference", "best_by")
-TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of", "best_among"))
+TEST_KEYS = frozenset(
+    (*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of", "best_among")
+)
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
