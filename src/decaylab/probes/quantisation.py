@@ -19,7 +19,7 @@ from decaylab.spec import RunSpec
 
 NEEDS = "text"
 COLUMNS = {"quantisation_cost": ("loss added by rounding the weights", "nats")}
-PARAMETERS = {"group": {"default": 32, "ge": 1}}
+PARAMETERS = {"group": {"default": 32, "ge": 8}}
 
 
 class Probe(BaseProbe):
