@@ -148,7 +148,7 @@ def test_batches_are_normalised_and_channels_last(folder, tmp_path):
     torch.testing.assert_close(inputs.std((0, 2, 3), correction=0), torch.ones(3))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 3),
     steps=st.lists(st.integers(0, 200), min_size=1, max_size=5),
