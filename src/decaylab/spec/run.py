@@ -74,6 +74,14 @@ class Schedule(Strict):
         return self
 
 
+class NormControl(Strict):
+    """Hold the norm of all trained weights at a radius, as one vector."""
+
+    radius: Positive
+    every: PositiveInt | None = None
+    """updates between projections onto the sphere; None scales the initial weights, and never again"""
+
+
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "bfloat16_weights"]
 """float32; float32 weights with TF32 products; autocast over float32 weights; weights stored in bfloat16"""
 
@@ -104,6 +112,8 @@ class RunSpec(Strict):
     """largest global gradient norm"""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """coefficient of the exponential moving average of the weights; None keeps no average"""
+    norm_control: NormControl | None = None
+    """None leaves the norm of the weights alone"""
     evaluation: Evaluation
     seed: int
     """initialisation, data order and dropout, unless the next two are given"""
