@@ -42,7 +42,7 @@ const next = async () => {
       const [all] = [shown()];
       tools.querySelector("button[value=contradicted]")?.click(); // only verdicts that occur have a button
       const filtered = shown();
-      const order = tools.querySelector("select");
+      const order = tools.querySelector("select[name=by]");
       order.value = "verdict";
       order.dispatchEvent(new Event("change"));
       const sorted = [...view.querySelectorAll("#claims .one")].map((row) => row.dataset.verdict);
