@@ -36,11 +36,13 @@ class Metric(Strict):
     """natural logarithm of the value, so that differences are ratios"""
     below: float | None = None
     """1 if the value is below this, else 0: for the proportion of runs that fit, say"""
+    when: tuple[str, float] | None = None
+    """where this other column first falls to this value, by linear interpolation between rows that have both"""
 
     @model_validator(mode="after")
     def _check(self) -> Metric:
-        if self.at is not None and self.over is not None:
-            raise ValueError("a metric has `at` or `over`, not both")
+        if (self.at is not None) + (self.over is not None) + (self.when is not None) > 1:
+            raise ValueError("a metric has one of `at`, `over` and `when`")
         if self.over and not 0 <= self.over[0] < self.over[1] <= 1:
             raise ValueError("`over` needs two fractions of the run in ascending order")
         return self

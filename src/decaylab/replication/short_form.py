@@ -3,8 +3,8 @@
 A claim, its tests and its variants share these keys; a test takes from its claim what it does not say itself:
 
     metric      `test_error`, `train_loss at 0.4`, `lost_updates over 0.9 to 1`, `max gradient_norm over 0 to 1`,
-                `log weight_norm at 0.5`, `train_loss at 0.5 < 0.05` (1 or 0 for each run), or the difference of two of
-                these: `validation_loss - train_loss`
+                `log weight_norm at 0.5`, `train_loss at 0.5 < 0.05` (1 or 0 for each run), `hessian_trace when
+                train_loss = 0.02`, or the difference of two of these: `validation_loss - train_loss`
     among       parameters that select the runs; merged over the claim's
     contrast    `{weight_decay: [0.1, 0]}`: the first value minus the second. Two axes make a difference of differences.
     compare, against    the same for two selections that differ in more than one axis
@@ -29,7 +29,8 @@ TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale", "optimum_over", "opt
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
-    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER}))?(?: < (?P<below>{_NUMBER}))?"
+    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER})"
+    rf"| when (?P<other>[A-Za-z_][\w.]*) = (?P<level>{_NUMBER}))?(?: < (?P<below>{_NUMBER}))?"
 )
 _EXPECT = re.compile(rf"(?P<direction>above|below|within) (?P<effect>{_NUMBER})(?P<seeds> of seeds)?")
 
@@ -219,6 +220,8 @@ def _metric(text: Any, error: Any) -> dict[str, Any]:
         metric["at"] = float(found["at"])
     if found["low"]:
         metric["over"] = [float(found["low"]), float(found["high"])]
+    if found["other"]:
+        metric["when"] = [found["other"], float(found["level"])]
     if found["below"]:
         metric["below"] = float(found["below"])
     if found["reduce"] and not found["low"]:

@@ -12,7 +12,7 @@ from decaylab.report.figures.curves import (
     loss_vs_snapshot,
     training_curves,
 )
-from decaylab.report.figures.finals import differences, final_values, paired_differences, seed_noise
+from decaylab.report.figures.finals import best_trials, differences, final_values, paired_differences, seed_noise
 from decaylab.report.figures.forest import claims_forest
 from decaylab.report.figures.heatmap import grid_heatmap
 from decaylab.report.figures.labels import levels
@@ -24,6 +24,7 @@ from decaylab.report.metric_names import label
 __all__ = [
     "MOST_POINTS",
     "Chart",
+    "best_trials",
     "claims_forest",
     "cost_scatter",
     "describe",
