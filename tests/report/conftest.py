@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decaylab import plugins
 from decaylab.analysis import filing, judge
 from decaylab.files import Layout, write_json
 from decaylab.ledger import ledger_file
@@ -117,6 +118,9 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
             row |= {f"{kind}_{name}": value for kind in kinds for name, value in held.items()}
             if spec.ema:
                 row |= {f"ema_{kind}_error": error + 0.01 for kind in kinds} | {"ema_train_loss": loss - 0.05}
+            for request in spec.evaluation.requests:
+                columns = plugins.literal("probes", request.name, "COLUMNS")
+                row |= dict.fromkeys(columns, 0.3 + 0.5 * done - 0.1 * strength)
             if "lost_updates" in spec.evaluation.probes:
                 row |= dict.fromkeys(("lost_updates", "lost_updates.mlp"), min(1, 0.2 + 0.7 * done - 0.1 * strength))
             if "attention" in spec.evaluation.probes:
@@ -223,7 +227,8 @@ def clone(tmp_path_factory):
 def repository(tmp_path_factory):
     """(root, layout): the real replications and notebooks, where a test may write results."""
     root = tmp_path_factory.mktemp("repository")
-    (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    for name in ("notebooks", "docs"):
+        (root / name).symlink_to(REPOSITORY / name)
     # without the evidence, which pages show where nothing has run
     ignore = shutil.ignore_patterns("evidence")
     shutil.copytree(REPOSITORY / "replications", root / "replications", ignore=ignore)

@@ -61,9 +61,8 @@ class TestCommitted:
         assert opened in path.read_text(encoding="utf-8").replace('\\"', '"')
 
     def test_does_not_import_torch(self, path):
-        assert "torch" not in "".join(
-            cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
-        )
+        code = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+        assert not re.search(r"\btorch\b", code)
 
     @pytest.mark.parametrize("skip", [None, 0, 3], ids=["no runs", "all runs", "some runs"])
     def test_survives_what_has_run(self, path, skip, repository, inventor, tmp_path):
