@@ -195,6 +195,28 @@ def test_a_chosen_source_replaces_the_data_of_parents_and_children(clone):
     assert {(spec.data.source, spec.data.sha256) for spec, _, _ in back} == {("cifar10", None)}
 
 
+def test_a_run_that_goes_on_with_other_data_keeps_them(tmp_path):
+    """`text=` replaces what the parents read. Their children follow if they read the same, else not, nor do theirs."""
+    grids = {
+        "same": {"label": "s", "start": {"grid": "main", "at": [1.0]}, "base": {"steps": 7}},
+        "other": {"label": "o", "start": {"grid": "main", "at": [1.0]}, "base": {"data": {"source": "cifar10"}}},
+        "later": {"label": "l", "start": {"grid": "other", "at": [1.0]}, "base": {"steps": 9}},
+        "main": {"label": "m", "axes": {"seed": [0]}},
+    }
+    rep = changed(tmp_path, grids=grids, scales={})
+    choice = {"images": Choice("photos", "a" * 64)}
+    sources = {
+        parameters["grid"]: (spec.data.source, spec.data.sha256, spec.start and spec.start.run.data.source)
+        for spec, parameters, _ in expand(rep, "paper", choice)
+    }
+    assert sources == {
+        "main": ("photos", "a" * 64, None),
+        "same": ("photos", "a" * 64, "photos"),
+        "other": ("cifar10", None, "photos"),
+        "later": ("cifar10", None, "cifar10"),
+    }
+
+
 @given(
     st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
     st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),

@@ -114,7 +114,8 @@ def expand(
 ) -> list[tuple[RunSpec, Parameters, int]]:
     """All runs of a replication at a scale, as (spec, parameters, priority), parents before children.
 
-    `choices` maps `images` and `text` to a source that replaces the replication's own.
+    `choices` maps `images` and `text` to a source that replaces the replication's own. A run that goes on from another
+    with other data than that one's keeps them.
     Snapshots that children start from are added to their parents. `seeds` maps arms (see `arm_key`) to the number of
     seeds they have by now: those beyond the grid's own seeds continue its list, in planned order.
 
@@ -133,9 +134,9 @@ def expand(
         for name in ready:
             grid = waiting.pop(name)
             done[name] = []
-            for fragment, parameters in _combinations(name, grid, done, grids, where, seeds or {}):
+            for fragment, parameters, before in _combinations(name, grid, done, grids, where, seeds or {}):
                 label = ", ".join(f"{key}={value}" for key, value in parameters.items())
-                spec = parse_spec(_with_choice(fragment, choices or {}), f"{where}: {scale}: {label}")
+                spec = parse_spec(_with_choice(fragment, choices or {}, before), f"{where}: {scale}: {label}")
                 if spec.start:
                     # also for a child that is not planned yet: its parent would be trained again for the snapshot
                     wanted_steps.setdefault(spec.start.run.run_id, set()).add(spec.start.step)
@@ -180,7 +181,10 @@ def _is_planned(parameters: Parameters, grids: Mapping[str, Grid], seeds: Mappin
 
 
 def _combinations(name, grid, done, grids, where, seeds):
-    """Yield (fragment, parameters) for each combination of a grid's axes and, if it has them, its parents."""
+    """Yield (fragment, parameters, source) for each combination of a grid's axes and, if it has them, its parents.
+
+    `source` is that of the parent's own data, whatever the user chose; None without a parent.
+    """
     most = max((count for key, count in seeds.items() if json.loads(key)["grid"] == name), default=0)
     axes = grid.axes | ({"seed": planned_seeds(grid, most)} if "seed" in grid.axes else {})
     names = list(axes)
@@ -218,7 +222,7 @@ def _combinations(name, grid, done, grids, where, seeds):
                 else:
                     fragment = set_path(fragment, path_of_axis(axis), value)
             if grid.only is None or any(matches(parameters, keep) for keep in _only(grid, parameters, seeds)):
-                yield fragment, parameters
+                yield fragment, parameters, parent_fragment.get("data", {}).get("source")
 
 
 def _only(grid: Grid, parameters: Parameters, seeds: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -236,13 +240,23 @@ def matches(parameters: Parameters, where: dict[str, Any]) -> bool:
     )
 
 
-def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice]) -> dict[str, Any]:
-    """Replace the data source by the user's choice, in the run and in the run it starts from."""
-    choice = choices.get(fragment.get("data", {}).get("kind"))
+def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice], before: str | None) -> dict[str, Any]:
+    """Replace the data source by the user's choice.
+
+    A run that goes on from another takes that one's source, unless its own differs from `before`, the parent's own.
+    """
+    data = fragment.get("data", {})
+    choice = choices.get(data.get("kind"))
     if choice is None:
         return fragment
     # merge() keeps the old digest when the new source has none, so set it outright
-    return fragment | {"data": fragment["data"] | choice.fields()}
+    chosen = choice.fields()
+    if "start" in fragment:
+        if data.get("source") != before:
+            return fragment
+        parent = fragment["start"]["run"]["data"]
+        chosen = {name: parent.get(name) for name in chosen}
+    return fragment | {"data": data | chosen}
 
 
 def plan_runs(
