@@ -11,7 +11,7 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -211,19 +211,43 @@ def digest(path: Path) -> str:
     """
     try:
         if path.is_dir():
-            return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files(path)])
+            return sha256_json([[_name(item, path), sha256_file(item)] for item in files(path)])
         return sha256_file(path)
     except OSError as error:
         raise InputError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
 
 
-def files(folder: Path) -> list[Path]:
-    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed."""
+def _name(item: Path, folder: Path) -> str:
+    # names need not be UTF-8
+    return os.fsencode(item.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def files(
+    folder: Path, *, follow_links: bool = True, unusable: Callable[[Path], None] = lambda path: None
+) -> list[Path]:
+    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed.
+
+    Args:
+        follow_links: also enter linked folders.
+        unusable: called with links that lead nowhere, or back to a folder above them.
+    """
     found: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=_raise):
-        found += [path for name in names if (path := Path(root, name)).is_file()]
+
+    def walk(here: Path, above: tuple[str, ...]) -> None:
+        real = os.path.realpath(here)
+        for entry in os.scandir(here):
+            path = here / entry.name
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    walk(path, (*above, real))
+                elif os.path.realpath(path) in (*above, real):
+                    unusable(path)
+                elif follow_links:
+                    walk(path, (*above, real))
+            elif entry.is_file():
+                found.append(path)
+            elif entry.is_symlink():
+                unusable(path)
+
+    walk(folder, ())
     return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error

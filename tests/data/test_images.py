@@ -239,7 +239,7 @@ def test_bad_sources_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
         prepare(ImageData(source="cifar11"), layout)
 
     (tmp_path / "bad.zip").write_bytes(b"no zip")
-    with pytest.raises(InputError, match=r"bad\.zip: corrupt archive"):
+    with pytest.raises(InputError, match=r"bad\.zip: damaged archive"):
         prepare(ImageData(source="bad.zip"), layout)
     with pytest.raises(InputError, match=r"bad\.zip: expected sha256 00, got [0-9a-f]{64}$"):
         prepare(ImageData(source="bad.zip", sha256="00"), layout)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from decaylab.data.base import Dataset
 from decaylab.data.draws import generator, move
+from decaylab.data.inventory import Inventory
 from decaylab.data.store import meta
 from decaylab.errors import InputError
 from decaylab.files import sha256_file, sha256_json
@@ -33,8 +34,14 @@ Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 """for each split uint8 images [n, height, width, 3] and int64 labels [n]"""
 
 
-def write(data: ImageData, folder: Path, splits: Arrays, classes: list[str]) -> dict[str, Any]:
-    """Fill a prepared folder with the images of a source; returns its meta.json."""
+def write(
+    data: ImageData, folder: Path, splits: Arrays, classes: list[str], inventory: Inventory | None = None
+) -> dict[str, Any]:
+    """Fill a prepared folder with the images of a source; returns its meta.json.
+
+    Args:
+        inventory: what was read, where a user's files may hold surprises; becomes `found`.
+    """
     digests = []
     for split, (images, labels) in splits.items():
         for name, array in (("images", images), ("labels", labels)):
@@ -50,7 +57,7 @@ def write(data: ImageData, folder: Path, splits: Arrays, classes: list[str]) -> 
         **statistics(splits["train"][0]),
         "licence": source_of("images", data.source).licence,
         "data_sha256": sha256_json(digests),
-    }
+    } | ({"found": inventory.to_json()} if inventory else {})
 
 
 def _file(folder: Path, split: str, name: str) -> Path:
@@ -67,24 +74,6 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
     ]
     # a channel without any variation stays 0 instead of becoming infinite
     return {"mean": mean, "std": [value**0.5 or 1.0 for value in variance]}
-
-
-def pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InputError("image files need Pillow: pip install decaylab[images]") from None
-    return Image
-
-
-def resize(picture: Any, size: int) -> np.ndarray:
-    """The central square of a PIL image, averaged over areas: uint8 [size, size, 3]."""
-    from PIL import Image, ImageOps
-
-    picture = picture.convert("RGB")
-    if picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), method=Image.Resampling.BOX)
-    return np.asarray(picture)
 
 
 def balanced(labels: np.ndarray, seed: int) -> np.ndarray:
