@@ -11,8 +11,9 @@ import pyarrow
 import pytest
 
 from decaylab.data.archives import contents, is_archive
-from decaylab.data.inventory import Inventory, printable
+from decaylab.data.inventory import Inventory, lines
 from decaylab.errors import InputError
+from decaylab.files import printable
 from decaylab.sources import digest
 
 FILES = {"top/train/cat/1.txt": b"one", "top/train/dog/2.txt": b"two", "top/.hidden.txt": b"no"}
@@ -103,25 +104,54 @@ def test_links_are_read_and_useless_ones_reported(tmp_path, form):
     inventory = Inventory()
     found = dict(contents(path, lambda name: name.endswith(".txt"), inventory))
     assert set(found.values()) == {b"c"}
-    assert {"b/c.txt", "x/file.txt", "x/folder/c.txt", "through/c.txt"} <= found.keys()
-    assert ("hard.txt" in found) == form.startswith("a.tar")
-    assert inventory.skipped["links that lead nowhere or in a circle"] >= 1
-    assert "gone.txt" not in found
+    expected = {"b/c.txt", "x/file.txt", "x/folder/c.txt", "through/c.txt"}
+    assert found.keys() == expected | ({"hard.txt"} if form.startswith("a.tar") else set())
+    assert inventory.skipped["links that lead nowhere or in a circle"] >= 2
 
 
 def test_what_is_left_out_is_counted(tmp_path):
     path = zipped(tmp_path / "a.zip", {"a.txt": b"", "b.TXT": b"", "c.jpg": b"", "README": b"", ".hidden.txt": b""})
     inventory = Inventory()
     assert len(list(contents(path, lambda name: name.lower().endswith(".txt"), inventory))) == 2
-    assert inventory.to_json() == {
+    inventory.remarks["files in UTF-16"] += 2
+    inventory.note("validation is small")
+    found = inventory.to_json()
+    assert lines(found) == [
+        "read 2 .txt files",
+        "left out 1 .jpg files, for example c.jpg",
+        "left out 1 files without an extension, for example README",
+        "left out 1 hidden files, for example .hidden.txt",
+        "2 files in UTF-16",
+        "validation is small",
+    ]
+    assert found == {
         "read": {".txt files": 2},
         "skipped": {
-            ".jpg files": {"files": 1, "for_example": "c.jpg"},
-            "files without an extension": {"files": 1, "for_example": "README"},
-            "hidden files": {"files": 1, "for_example": ".hidden.txt"},
+            ".jpg files": {"count": 1, "for_example": "c.jpg"},
+            "files without an extension": {"count": 1, "for_example": "README"},
+            "hidden files": {"count": 1, "for_example": ".hidden.txt"},
         },
-        "notes": [],
+        "notes": ["2 files in UTF-16", "validation is small"],
     }
+
+
+@pytest.mark.parametrize("form", [tar, zipped])
+def test_links_that_multiply_names_are_refused(tmp_path, monkeypatch, form):
+    """Each folder has two links to the one before: with n folders, 2 ** n names of one file."""
+    monkeypatch.setattr("decaylab.data.archives._MOST_ALIASES", 1000)
+    links = {f"d{n}/{side}": f"../d{n - 1}" for n in range(1, 12) for side in "ab"}
+    if form is tar:
+        path = tar(tmp_path / "a.tar", {"d0/x.txt": b"x"}, {n: (t, tarfile.SYMTYPE) for n, t in links.items()})
+    else:
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("d0/x.txt", b"x")
+            for name, target in links.items():
+                link = zipfile.ZipInfo(name)
+                link.external_attr = (stat.S_IFLNK | 0o777) << 16
+                archive.writestr(link, target)
+    with pytest.raises(InputError, match=r"its links give more than 1,000 names; refused"):
+        everything(path)
 
 
 def test_a_link_out_of_a_zip_is_refused(tmp_path):

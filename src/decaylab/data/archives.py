@@ -12,12 +12,13 @@ import stat
 import tarfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from decaylab.data import compression
-from decaylab.data.inventory import Inventory, kind_of_file, printable
+from decaylab.data.inventory import Inventory, kind_of_file
 from decaylab.errors import InputError
+from decaylab.files import printable
 from decaylab.sources import files
 
 _TAR = re.compile(r"\.(tar|tar\.(gz|xz|lzma|bz2|zst)|tgz|txz|tlz|tbz2?|tzst)$", re.IGNORECASE)
@@ -27,8 +28,11 @@ _OTHER = re.compile(r"\.(7z|rar|cab|iso|dmg|lz4?|Z|cpio)$", re.IGNORECASE)
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, *compression.DAMAGE, ValueError)
 _DEFLATE64 = 9
 _MOST_LINKS = 40
+_MOST_ALIASES = 1_000_000
+"""links to folders with links multiply: more is an attack"""
 
-Wanted = Callable[[str], bool]
+Wanted = Callable[[str], bool | str]
+"""whether to read the file of that name; or the reason why it is left out, where its extension does not tell"""
 
 
 def is_archive(path: Path) -> bool:
@@ -53,13 +57,11 @@ def contents(
     inventory = inventory if inventory is not None else Inventory()
 
     def keep(name: str) -> bool:
-        if _is_hidden(name):
-            inventory.skip(name, "hidden files")
-        elif wanted(name):
+        verdict = "hidden files" if _is_hidden(name) else wanted(name)
+        if verdict is True:
             inventory.take(name)
             return True
-        else:
-            inventory.skip(name, kind_of_file(name))
+        inventory.skip(name, verdict or kind_of_file(name))
         return False
 
     if path.is_dir():
@@ -85,7 +87,9 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/") if part != ".")
 
 
-def _folder(path: Path, keep: Wanted, inventory: Inventory, follow_links: bool) -> Iterator[tuple[str, bytes]]:
+def _folder(
+    path: Path, keep: Callable[[str], bool], inventory: Inventory, follow_links: bool
+) -> Iterator[tuple[str, bytes]]:
     def broken(item: Path) -> None:
         inventory.skip(item.relative_to(path).as_posix(), "links that lead nowhere or in a circle")
 
@@ -123,7 +127,7 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]
                 raise tarfile.ReadError("data follow its end mark: joined archives, or a damaged header")
 
 
-def _tar(path: Path, keep: Wanted, inventory: Inventory) -> Iterator[tuple[str, bytes]]:
+def _tar(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Iterator[tuple[str, bytes]]:
     links: dict[str, str] = {}
     for member, content in _members(path):
         name = _inside(path, member.name)
@@ -135,16 +139,16 @@ def _tar(path: Path, keep: Wanted, inventory: Inventory) -> Iterator[tuple[str, 
             yield name, content()
     if links:
         # a stream cannot go back, so what links lead to is read in a second pass
-        aliases = _Aliases(links)
+        aliases = _Aliases(path, links)
         for member, content in _members(path):
-            if member.isfile() and not member.islnk():
+            if member.isfile():
                 names = list(filter(keep, aliases.of(_inside(path, member.name))))
                 data = content() if names else b""
                 yield from ((name, data) for name in names)
         aliases.report(inventory)
 
 
-def _zip(path: Path, keep: Wanted, inventory: Inventory) -> Iterator[tuple[str, bytes]]:
+def _zip(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         links: dict[str, str] = {}
         plain: dict[str, zipfile.ZipInfo] = {}
@@ -157,7 +161,7 @@ def _zip(path: Path, keep: Wanted, inventory: Inventory) -> Iterator[tuple[str, 
                 plain[name] = member
                 if keep(name):
                     yield name, _zip_content(path, archive, member)
-        aliases = _Aliases(links)
+        aliases = _Aliases(path, links)
         for target, member in plain.items():
             for name in filter(keep, aliases.of(target)):
                 yield name, _zip_content(path, archive, member)
@@ -189,15 +193,19 @@ def _zip_content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
 class _Aliases:
     """Further names of files, through the links of an archive to files and folders."""
 
-    def __init__(self, links: dict[str, str]) -> None:
+    def __init__(self, path: Path, links: dict[str, str]) -> None:
+        self._path = path
         self._links = links
         self._to: dict[str, list[str]] = defaultdict(list)
         self._used: set[str] = set()
+        self._count = 0
         for name in links:
-            self._to[self._end(name)].append(name)
+            end = self._end(name)
+            if end != "." and not f"{name}/".startswith(f"{end}/"):
+                self._to[end].append(name)
 
     def _end(self, name: str) -> str:
-        """Where a link leads in the end; a circle leads to itself."""
+        """Where a link leads in the end; a circle leads anywhere within itself."""
         for _ in range(_MOST_LINKS):
             prefix = next((part for part in _prefixes(name) if part in self._links), None)
             if prefix is None:
@@ -205,17 +213,19 @@ class _Aliases:
             name = posixpath.normpath(self._links[prefix] + name[len(prefix) :])
         return name
 
-    def of(self, name: str) -> Iterable[str]:
-        """Names of links that lead to this file, itself or through a folder above it."""
+    def of(self, name: str) -> list[str]:
+        """Names of links that lead to this file or to a folder above it. Raises InputError for too many."""
         found = []
         waiting: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
         while waiting:
             here, used = waiting.pop()
             for prefix in _prefixes(here):
-                # a link into a folder above itself is followed once
                 for link in self._to.get(prefix, ()):
                     if link not in used:
                         self._used.add(link)
+                        self._count += 1
+                        if self._count > _MOST_ALIASES:
+                            raise InputError(f"{self._path}: its links give more than {_MOST_ALIASES:,} names; refused")
                         found.append(link + here[len(prefix) :])
                         waiting.append((found[-1], used | {link}))
         return found

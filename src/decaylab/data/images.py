@@ -17,7 +17,6 @@ from torch import Tensor
 
 from decaylab.data.base import Dataset
 from decaylab.data.draws import generator, move
-from decaylab.data.inventory import Inventory
 from decaylab.data.store import meta
 from decaylab.errors import InputError
 from decaylab.files import sha256_file, sha256_json
@@ -34,14 +33,8 @@ Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 """for each split uint8 images [n, height, width, 3] and int64 labels [n]"""
 
 
-def write(
-    data: ImageData, folder: Path, splits: Arrays, classes: list[str], inventory: Inventory | None = None
-) -> dict[str, Any]:
-    """Fill a prepared folder with the images of a source; returns its meta.json.
-
-    Args:
-        inventory: what was read, where a user's files may hold surprises; becomes `found`.
-    """
+def write(data: ImageData, folder: Path, splits: Arrays, classes: list[str]) -> dict[str, Any]:
+    """Fill a prepared folder with the images of a source; returns its meta.json."""
     digests = []
     for split, (images, labels) in splits.items():
         for name, array in (("images", images), ("labels", labels)):
@@ -57,7 +50,7 @@ def write(
         **statistics(splits["train"][0]),
         "licence": source_of("images", data.source).licence,
         "data_sha256": sha256_json(digests),
-    } | ({"found": inventory.to_json()} if inventory else {})
+    }
 
 
 def _file(folder: Path, split: str, name: str) -> Path:

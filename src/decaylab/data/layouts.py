@@ -7,12 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from decaylab.data.inventory import Inventory, printable
+from decaylab.data.inventory import Inventory
+from decaylab.files import printable
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
 """names of the held-out split, the preferred first"""
 _NAMED_FEW = 5
+_COMPANIONS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".py")
+"""what stands beside images without being some"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,19 @@ def places(names: Iterable[str]) -> dict[str, Place]:
                 label=unicodedata.normalize("NFC", printable(words[index + 1])),
                 rest=tuple(words[index + 2 :]),
             )
+    return found
+
+
+def may_have_place(name: str) -> bool:
+    return bool(_candidates(name.split("/")))
+
+
+def emptied(others: Iterable[str]) -> dict[str, set[str]]:
+    """For each split, the classes that have files that are no known images, leaving out usual companions."""
+    found: dict[str, set[str]] = defaultdict(set)
+    kept = [name for name in others if not name.lower().endswith(_COMPANIONS)]
+    for place in places(kept).values():
+        found[place.split].add(place.label)
     return found
 
 

@@ -16,8 +16,16 @@ from decaylab.errors import InputError
 # Formats whose pixels Pillow cannot decode by itself, or that are no pictures.
 _STUBS = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _SHORT = ("I;16", "I;16L", "I;16B", "I;16N")
-# Modes "I" of these formats hold 16 bits; of others the range is not defined.
-_SIXTEEN_BITS = {"PNG", "PPM"}
+# Mode "I" of these formats holds 16 bits; of others its range is not defined.
+_SIXTEEN_BITS = ("PNG", "PPM")
+_ORIENTATION = 0x0112
+
+FRAMES = "images of several frames or pages: the first was taken"
+TURNED = "images turned as their EXIF orientation says"
+OVER_WHITE = "images with transparency: laid over white"
+SIXTEEN = "16-bit images: divided by 257"
+DARK = "16-bit images that use less than a sixteenth of their range: divided by 257, so that little contrast is left"
+FLOAT = "float images: multiplied by 255"
 
 
 def pillow() -> Any:
@@ -38,7 +46,7 @@ def suffixes() -> frozenset[str]:
     )
 
 
-def decode(content: bytes, size: int) -> tuple[np.ndarray, str | None]:
+def decode(content: bytes, size: int) -> tuple[np.ndarray, list[str]]:
     """Pixels of an encoded image, uint8 [size, size, 3], and what was done to it that its owner may not expect.
 
     The first frame, turned as its EXIF orientation says, cropped to the central square, averaged over areas.
@@ -46,52 +54,56 @@ def decode(content: bytes, size: int) -> tuple[np.ndarray, str | None]:
     Raises:
         ValueError: it cannot be decoded, or its values have no defined meaning as colours; the message is a reason.
     """
-    image = pillow()
     try:
-        picture = image.open(io.BytesIO(content))
+        picture = pillow().open(io.BytesIO(content))
         frames = getattr(picture, "n_frames", 1)
         picture.load()
-    except (OSError, ValueError, SyntaxError, TypeError, IndexError, image.DecompressionBombError):
+    except InputError:
+        raise
+    except Exception:  # damaged files make Pillow's decoders raise many kinds
         raise ValueError("expected an image, cannot be decoded") from None
-    note = "images with several frames or pages: the first one was taken" if frames > 1 else None
-    rgb, done = to_rgb(picture)
-    return resize(rgb, size), done or note
+    rgb, remarks = to_rgb(picture)
+    return resize(rgb, size), [FRAMES] * (frames > 1) + remarks
 
 
-def to_rgb(picture: Any) -> tuple[Any, str | None]:
-    """A PIL image in mode RGB, and a remark where the conversion is a choice. Raises ValueError as `decode`."""
-    from PIL import Image, ImageCms, ImageOps
+def to_rgb(picture: Any) -> tuple[Any, list[str]]:
+    """A PIL image in mode RGB, and remarks where the conversion is a choice. Raises ValueError as `decode`."""
+    from PIL import Image, ImageCms
 
-    source = picture.format
-    try:
-        turned = ImageOps.exif_transpose(picture)
-    except Exception:  # damaged EXIF data, of which Pillow raises many kinds, say nothing of the pixels
-        turned = picture
-    remark = "images turned as their EXIF orientation says" if turned.size != picture.size else None
-    picture = turned
+    sixteen_bits = picture.mode in _SHORT or (picture.mode == "I" and picture.format in _SIXTEEN_BITS)
+    picture, remarks = _upright(picture)
     mode = picture.mode
+    if sixteen_bits:
+        values = np.asarray(picture).astype(np.float64)
+        grey = Image.fromarray(eight_bits(values / 65535)).convert("RGB")
+        return grey, [*remarks, DARK if values.max() < 4096 else SIXTEEN]
+    if mode == "F":
+        return Image.fromarray(unit(np.asarray(picture))).convert("RGB"), [*remarks, FLOAT]
     if mode in ("RGBa", "La"):
         picture = picture.convert("RGBA" if mode == "RGBa" else "LA")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         layers = picture.convert("RGBA")
         if layers.getextrema()[3][0] == 255:
-            return layers.convert("RGB"), remark
+            return layers.convert("RGB"), remarks
         ground = Image.new("RGBA", layers.size, "white")
-        return Image.alpha_composite(ground, layers).convert("RGB"), "images with transparency: laid over white"
-    if mode in _SHORT or (mode == "I" and source in _SIXTEEN_BITS):
-        values = np.asarray(picture).astype(np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"values from {values.min():g} to {values.max():g} are no 16-bit grey levels")
-        return Image.fromarray(eight_bits(values / 65535)).convert("RGB"), "16-bit images: divided by 257"
-    if mode == "F":
-        values = np.asarray(picture)
-        return Image.fromarray(unit(values)).convert("RGB"), "float images: multiplied by 255"
+        return Image.alpha_composite(ground, layers).convert("RGB"), [*remarks, OVER_WHITE]
     if mode == "LAB":
         profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
-        return ImageCms.profileToProfile(picture, *profiles, outputMode="RGB"), remark
+        return ImageCms.profileToProfile(picture, *profiles, outputMode="RGB"), remarks
     if mode not in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
-        raise ValueError(f"mode {mode}: its values have no defined meaning as colours; convert to 8 bits first")
-    return picture.convert("RGB"), remark
+        raise ValueError(f"mode {mode}: its values have no defined meaning as colours; convert it to 8 bits")
+    return picture.convert("RGB"), remarks
+
+
+def _upright(picture: Any) -> tuple[Any, list[str]]:
+    from PIL import ImageOps
+
+    try:
+        if picture.getexif().get(_ORIENTATION, 1) == 1:
+            return picture, []
+        return ImageOps.exif_transpose(picture), [TURNED]
+    except Exception:  # damaged EXIF data, of which Pillow raises many kinds, say nothing of the pixels
+        return picture, []
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -106,10 +118,10 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(255 * values).astype(np.uint8)
 
 
-def from_array(image: np.ndarray, size: int) -> np.ndarray:
+def from_array(image: np.ndarray, size: int) -> tuple[np.ndarray, list[str]]:
     """The same of an array [height, width], [height, width, 1, 3 or 4] or [1, 3 or 4, height, width].
 
-    uint8 are grey levels, uint16 are divided by 257, floats must lie between 0 and 1.
+    uint8 are grey levels, uint16 are divided by 257, floats must lie between 0 and 1, a fourth channel is alpha.
 
     Raises:
         ValueError: another type, shape or range.
@@ -122,13 +134,15 @@ def from_array(image: np.ndarray, size: int) -> np.ndarray:
         image = image[..., 0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
         raise ValueError(f"images of shape {list(image.shape)}: expected [height, width] or [height, width, 1, 3 or 4]")
+    done = []
     if image.dtype == np.uint16:
-        image = eight_bits(image / 65535)
+        image, done = eight_bits(image / 65535), [SIXTEEN]
     elif image.dtype.kind == "f":
-        image = unit(image)
+        image, done = unit(image), [FLOAT]
     elif image.dtype != np.uint8:
         raise ValueError(f"images of type {image.dtype}: expected uint8, uint16, or floats between 0 and 1")
-    return resize(to_rgb(Image.fromarray(np.ascontiguousarray(image)))[0], size)
+    rgb, remarks = to_rgb(Image.fromarray(np.ascontiguousarray(image)))
+    return resize(rgb, size), done + remarks
 
 
 def resize(picture: Any, size: int) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from decaylab.data.inventory import printable
 from decaylab.data.layouts import TEST, TRAIN, canonical
+from decaylab.files import printable
 
 _COLUMNAR = (".parquet", ".arrow")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -18,10 +19,13 @@ _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 _ROWS = 1000
 
 
-def is_table(name: str) -> bool:
-    """Whether a file holds rows with columns; caches of the `datasets` library do not count."""
-    base = posixpath.basename(name).lower()
-    return base.endswith(_COLUMNAR) and not base.startswith("cache-")
+def is_columnar(name: str) -> bool:
+    """Whether a file is a parquet or Arrow table; caches of the `datasets` library do not count."""
+    return name.lower().endswith(_COLUMNAR) and not is_cache(name)
+
+
+def is_cache(name: str) -> bool:
+    return posixpath.basename(name).lower().startswith("cache-") and name.lower().endswith(".arrow")
 
 
 def is_json(name: str) -> bool:
@@ -37,6 +41,14 @@ def split_of(name: str) -> str:
     return "train"
 
 
+def is_json_lines(text: str) -> bool:
+    """Whether every line is a JSON object that has a text, whatever the file is called."""
+    try:
+        return sum(1 for _ in _json_texts("", text)) > 0
+    except ValueError:
+        return False
+
+
 def texts(name: str, content: bytes) -> Iterator[str]:
     """The text column of each row: `text`, or one of a few usual names, or the only one that holds strings.
 
@@ -44,14 +56,16 @@ def texts(name: str, content: bytes) -> Iterator[str]:
         ValueError: damaged, or no such column; the message names the file and its columns.
     """
     if is_json(name):
-        yield from _json_texts(name, content)
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{printable(name)}: expected JSON in UTF-8 ({error.reason}, byte {error.start})"
+            ) from None
+        yield from _json_texts(name, text)
         return
     pyarrow, batches, schema = _open(name, content)
-    strings = [
-        field.name
-        for field in schema
-        if pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)
-    ]
+    strings = [field.name for field in schema if _is_text(pyarrow, field.type)]
     column = _choose(name, strings, schema.names)
     for batch in batches:
         yield from (text for text in batch.column(column).to_pylist() if text is not None)
@@ -66,82 +80,105 @@ def _choose(name: str, strings: list[str], columns: list[str]) -> str:
     return usual[0]
 
 
-def _json_texts(name: str, content: bytes) -> Iterator[str]:
+def _json_texts(name: str, text: str) -> Iterator[str]:
     """Texts of JSON lines, or of a JSON list of objects or strings."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{printable(name)}: expected JSON in UTF-8 ({error.reason} at byte {error.start})") from None
     column: str | None = None
     for where, row in _json_rows(name, text):
         if isinstance(row, str):
             yield row
         elif isinstance(row, dict):
             if column is None or column not in row:
-                column = _choose(f"{name}{where}", [key for key in row if isinstance(row[key], str)], list(row))
+                column = _choose(where, [key for key in row if isinstance(row[key], str)], list(row))
             if not isinstance(row[column], str | None):
-                raise ValueError(f"{printable(name)}{where}: {column}: expected text, got {type(row[column]).__name__}")
+                raise ValueError(f"{where}: {column}: expected text, got {type(row[column]).__name__}")
             if row[column] is not None:
                 yield row[column]
         else:
-            raise ValueError(f"{printable(name)}{where}: expected an object with a text, got {type(row).__name__}")
+            raise ValueError(f"{where}: expected an object with a text, got {type(row).__name__}")
 
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[str, Any]]:
+    """Where each row stands, for messages, and its value."""
+    if text.lstrip().startswith("["):
+        yield from ((f"{printable(name)}: row {number}", row) for number, row in enumerate(_json(name, text), start=1))
+        return
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if line.strip():
+            where = f"{printable(name)}: line {number}"
+            yield where, _json(where, line)
+
+
+def _json(where: str, text: str) -> Any:
     try:
-        if text.lstrip().startswith("["):
-            yield from (("", row) for row in json.loads(text))
-            return
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f": line {number}", json.loads(line)
-    except json.JSONDecodeError as error:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", "too deep")
         raise ValueError(
-            f"{printable(name)}: expected one JSON object a line, or a list of them ({error.msg})"
+            f"{printable(where)}: expected one JSON object a line, or one list of them ({reason})"
         ) from None
 
 
-def images(name: str, content: bytes) -> Iterator[tuple[bytes, str, list[str] | None]]:
-    """Encoded image, class name, and the names of all classes in their order (None where the table has none).
+def images(name: str, content: bytes) -> Iterator[tuple[bytes, str]]:
+    """Encoded image and class name of each row.
 
     Raises:
         ValueError: damaged, or no image and label columns; the message names the file and its columns.
     """
     pyarrow, batches, schema = _open(name, content)
-    features = _features(schema)
-    columns = ", ".join(schema.names) or "none"
     image = next((field for field in schema if _is_image(pyarrow, field.type)), None)
-    labels = [
-        field.name
-        for field in schema
-        if pyarrow.types.is_integer(field.type) or (pyarrow.types.is_string(field.type) and field.name != "path")
-    ]
-    label = next((column for column in _LABEL_COLUMNS if column in labels), labels[0] if len(labels) == 1 else None)
+    label = _label(pyarrow, schema)
     if image is None or label is None:
-        raise ValueError(f"{printable(name)}: expected a column of images and one of labels, found columns {columns}")
-    names = (features.get(label) or {}).get("names")
+        raise ValueError(
+            f"{printable(name)}: expected a column of images and one of labels, "
+            f"found columns {', '.join(schema.names) or 'none'}"
+        )
+    names = _names(schema, label)
     for batch in batches:
         for encoded, number in zip(batch.column(image.name).to_pylist(), batch.column(label).to_pylist(), strict=True):
             data = encoded["bytes"] if isinstance(encoded, dict) else encoded
             if data is None or number is None:
-                raise ValueError(f"{printable(name)}: a row has no image bytes or no label")
+                raise ValueError(f"{printable(name)}: a row has no image or no label")
             if names and not 0 <= number < len(names):
                 raise ValueError(f"{printable(name)}: label {number}: expected 0 ... {len(names) - 1}")
-            yield data, names[number] if names else str(number), names
+            yield data, names[number] if names else str(number)
+
+
+def class_names(name: str, content: bytes) -> list[str]:
+    """Names of all classes in their order, where the table declares them. Raises ValueError if it is damaged."""
+    pyarrow, _, schema = _open(name, content)
+    label = _label(pyarrow, schema)
+    return _names(schema, label) if label else []
+
+
+def _label(pyarrow: Any, schema: Any) -> str | None:
+    types = pyarrow.types
+    labels = [
+        field.name
+        for field in schema
+        if types.is_integer(field.type) or (_is_text(pyarrow, field.type) and field.name != "path")
+    ]
+    return next((column for column in _LABEL_COLUMNS if column in labels), labels[0] if len(labels) == 1 else None)
+
+
+def _names(schema: Any, label: str) -> list[str]:
+    """What the `datasets` library wrote about a column of classes."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return list((features.get(label) or {}).get("names") or ())
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def _is_text(pyarrow: Any, kind: Any) -> bool:
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind)
 
 
 def _is_image(pyarrow: Any, kind: Any) -> bool:
     if pyarrow.types.is_struct(kind):
         return "bytes" in [kind.field(index).name for index in range(kind.num_fields)]
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
-
-
-def _features(schema: Any) -> dict[str, Any]:
-    """What the `datasets` library wrote about the columns."""
-    try:
-        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
 
 
 def _open(name: str, content: bytes) -> tuple[Any, Iterator[Any], Any]:
