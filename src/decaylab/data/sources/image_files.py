@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,11 +37,11 @@ def prepare(data: ImageData, folder: Path, choice: Choice | None) -> dict[str, A
     """Decode and resize all images into `folder`; returns its meta.json. Raises InputError."""
     (path,) = source_paths(data, choice)
     inventory = Inventory()
+    read = _read_npz if path.suffix.lower() == ".npz" else _read
     try:
-        if path.suffix.lower() == ".npz":
-            found, classes = _read_npz(path, data.image_size, inventory)
-        else:
-            found, classes = _read(path, data.image_size, inventory)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about damaged descriptions of whole pictures
+            found, classes = read(path, data.image_size, inventory)
         splits = _arrays(found, classes)
         checks.images(splits, inventory)
     except ValueError as error:
