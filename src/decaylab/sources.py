@@ -176,6 +176,16 @@ def locate(kind: Kind, source: str, choice: Choice | None = None) -> tuple[Path,
     return tuple(paths)
 
 
+def found_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was read, left out and noted, as sentences for a terminal or a page: the `found` of a meta.json."""
+    said = [f"read {', '.join(f'{count:,} {kind}' for kind, count in found['read'].items())}"] if found["read"] else []
+    said += [
+        f"left out {item['count']:,} {reason}, for example {item['for_example']}"
+        for reason, item in found["skipped"].items()
+    ]
+    return said + found["notes"]
+
+
 def _parts(value: str) -> Iterator[str]:
     """What commas separate; a comma may also be part of a path that is there."""
     words = value.split(",")

@@ -11,10 +11,10 @@ import pyarrow
 import pytest
 
 from decaylab.data.archives import contents, is_archive
-from decaylab.data.inventory import Inventory, lines
+from decaylab.data.inventory import Inventory
 from decaylab.errors import InputError
 from decaylab.files import printable
-from decaylab.sources import digest
+from decaylab.sources import digest, found_lines
 
 FILES = {"top/train/cat/1.txt": b"one", "top/train/dog/2.txt": b"two", "top/.hidden.txt": b"no"}
 
@@ -116,7 +116,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     inventory.remarks["files in UTF-16"] += 2
     inventory.note("validation is small")
     found = inventory.to_json()
-    assert lines(found) == [
+    assert found_lines(found) == [
         "read 2 .txt files",
         "left out 1 .jpg files, for example c.jpg",
         "left out 1 files without an extension, for example README",

@@ -30,6 +30,7 @@ from decaylab.cli.options import (
 from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
 from decaylab.replication import Replication, plan_here
+from decaylab.sources import found_lines
 
 if TYPE_CHECKING:
     from decaylab.analysis.prospects import Prospect
@@ -155,7 +156,6 @@ def data(
     space = workspace(scale, images, text, results)
     runs = plan_here(selected(names), space)
     from decaylab.data import prepare, prepared_key
-    from decaylab.data.inventory import lines
 
     wanted: dict[str, list[RunSpec]] = defaultdict(list)
     for run in runs.values():
@@ -167,7 +167,7 @@ def data(
         folder = prepare(source, space.layout, space.choices.get(source.kind))
         typer.echo(folder)
         found = read_json(folder / "meta.json").get("found")
-        for line in lines(found) if found else ():
+        for line in found_lines(found) if found else ():
             typer.echo(f"  {line}", err=True)
         _check_fit(wanted[name], space.layout)
 

@@ -59,13 +59,3 @@ def kind_of_file(name: str) -> str:
     """`.txt files`, or `files without an extension`."""
     found = posixpath.splitext(name)[1].lower()
     return f"{printable(found)} files" if found else "files without an extension"
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """The sentences of a meta.json's `found`, for a terminal or a page."""
-    said = [f"read {', '.join(f'{count:,} {kind}' for kind, count in found['read'].items())}"] if found["read"] else []
-    said += [
-        f"left out {item['count']:,} {reason}, for example {item['for_example']}"
-        for reason, item in found["skipped"].items()
-    ]
-    return said + found["notes"]
