@@ -351,7 +351,7 @@ def test_bad_sources_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
     (tmp_path / "gone.txt").unlink()
     cases = {
         "unknown-data": r"'unknown-data': not found in",
-        "bad.tar.xz": r"bad\.tar\.xz: corrupt archive",
+        "bad.tar.xz": r"bad\.tar\.xz: damaged archive",
         "binary.dat": r"binary\.dat: expected text, or an archive",
         "short.txt": r"short\.txt: too little text: nothing is left for train and test",
         "none": r"none: no files ending in \.txt",

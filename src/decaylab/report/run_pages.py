@@ -97,7 +97,7 @@ def run_page(
             *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
             *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
         ],
-        "data": data_list([spec["data"]["source"]]),
+        "data": data_list([spec["data"]["source"]], workspace.layout.results),
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
