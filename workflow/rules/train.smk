@@ -22,6 +22,9 @@ for job in PLAN.jobs:
         threads: config["threads"]
         resources:
             gpu=PLAN.gpu,
+            # for clusters; on one machine they limit nothing
+            runtime=requests.minutes(job, PLAN.gpu, config["threads"]),
+            mem_mb=requests.megabytes(job, PLAN.gpu),
         params:
             # only a change of the code trains again
             code=job.code,
