@@ -325,6 +325,25 @@ def test_the_slope_of_the_best_decay(lab):
     }
 
 
+def test_the_optimum_of_one_arm_against_that_of_another(lab):
+    """Errors are lowest at a decay of 10^-2.2 where the width is 100, and of 10^-1.8 where it is 10."""
+    axes = {"width": [10, 100], "weight_decay": [0, 0.001, 0.01, 0.1], "seed": [0, 1]}
+    grids = {"wide": {"label": "w", "axes": axes}}
+
+    def parabola(p):
+        away = math.log10(p["weight_decay"] or 1e-9) + {10: 1.8, 100: 2.2}[p["width"]]
+        return {"test_error": 0.2 + 0.1 * away**2}
+
+    wide, narrow = ({"grid": "wide", "width": width} for width in (100, 10))
+    along = {"optimum_over": "weight_decay", "optimum_among": [0.001, 0.01, 0.1]}
+    rep = lab.replication(lab.test(arm=wide, minus=narrow, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", parabola)
+    assert judged(lab, rep)[0].estimate == pytest.approx(-0.4)
+    rep = lab.replication(lab.test(arm=wide, minus=None, reference=-2.0, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", parabola)
+    assert judged(lab, rep)[0].estimate == pytest.approx(-0.2)
+
+
 def test_a_slope_reads_numbers_behind_labels(lab):
     grids = {
         "sizes": {"label": "s", "axes": {"width": {"narrow": 10, "broad": 1000}, "seed": [0, 1]}},
@@ -360,6 +379,10 @@ MLP = {"grid": "mlp", "decay": "on", "learning_rate": 0.3}
         (
             {"minus": None, "slope_over": "width", "arm": {"grid": "wide", "width": 10, "weight_decay": 0.01}},
             "slope_over width: expected at least two different values",
+        ),
+        (
+            {"minus": None, "optimum_over": "weight_decay", "arm": {"grid": "wide", "width": 10}},
+            "optimum_over weight_decay: expected at least three different values",
         ),
     ],
 )

@@ -230,6 +230,8 @@ def test_matches_is_being_a_part_of(parameters, where):
         ("arm: {grid: main}, direction: below", "direction: below", "a test selects an arm"),
         ("metric: test_error,", "metric: test_error, terms: [],", "a test selects an arm"),
         ("metric: test_error,", "metric: test_error, minus: {a: 1}, slope_over: seed,", "a slope has no contrast"),
+        ("metric: test_error,", "metric: test_error, slope_over: seed, optimum_over: seed,", "not both"),
+        ("metric: test_error,", "metric: test_error, kind: proportion, optimum_over: seed,", "is of one arm"),
         ("metric: test_error,", "metric: test_error, minus: {a: 1}, kind: proportion,", "a proportion is of one arm"),
         (
             "metric: test_error,",

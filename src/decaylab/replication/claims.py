@@ -68,6 +68,7 @@ class Test(Strict):
     `arm` and `minus`: the seed-paired difference of two arms;
     `arm` alone: the arm's value, minus `reference` if given;
     `arm` and `slope_over`: the slope of the metric along an axis (over log10 of its values, or the values);
+    with `optimum_over`, each arm counts by the value of an axis at which its metric is lowest, on the same scale;
     `terms`: any weighted sum.
     """
 
@@ -80,6 +81,10 @@ class Test(Strict):
     terms: list[Term] | None = None
     reference: float = 0.0
     slope_over: str | None = None
+    optimum_over: str | None = None
+    """where along this axis the metric is lowest, by a fit: `analysis.optimum`"""
+    optimum_among: list[Scalar] | None = None
+    """the values of that axis that count; None takes all"""
     slope_scale: Literal["log10", "linear"] = "log10"
     kind: Literal["mean", "proportion"] = "mean"
     """mean: Student's interval over seeds; proportion: share of seeds (metric 0 or 1), Clopper-Pearson interval"""
@@ -102,13 +107,20 @@ class Test(Strict):
             raise ValueError("a test with `terms` has no contrast and no `slope_over`")
         if self.minus is not None and self.slope_over:
             raise ValueError("a slope has no contrast")
-        if self.kind == "proportion" and (self.minus is not None or self.terms or self.slope_over):
+        if self.slope_over and self.optimum_over:
+            raise ValueError("a test has `slope_over` or `optimum_over`, not both")
+        if self.kind == "proportion" and (self.minus is not None or self.terms or self.along):
             raise ValueError("a proportion is of one arm")
         if self.kind == "proportion" and self.reference:
             raise ValueError("a proportion has no reference; it is compared with the smallest effect")
         if self.direction == "within" and self.smallest_effect == 0:
             raise ValueError("an equivalence test needs a smallest effect above 0")
         return self
+
+    @property
+    def along(self) -> str | None:
+        """The axis along which a slope or an optimum is taken."""
+        return self.slope_over or self.optimum_over
 
 
 class Precondition(Strict):

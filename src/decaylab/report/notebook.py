@@ -73,7 +73,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "references": reference_list(rep.references),
         "findings": _findings(claim_views(rep, workspace), scale),
         "next": _next(rep, root),
-        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        "script": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "curves.js")),
     }
     path = layout.report(scale, name)
     page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
