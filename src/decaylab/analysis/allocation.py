@@ -20,7 +20,7 @@ class Run:
     seconds: float
     """core-seconds it takes"""
     parents: tuple[str, ...] = ()
-    """runs whose snapshots it starts from"""
+    """runs that it starts from or follows"""
 
 
 @dataclass(frozen=True)

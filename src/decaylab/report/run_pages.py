@@ -121,7 +121,7 @@ def _partners(
     if plan is None:
         return []
     same = plan.spec.model_dump(mode="json", exclude={"seed", "snapshots"})
-    if plan.spec.start is not None:
+    if plan.spec.parents:
         return []
     return [
         (other.spec.seed, run_id, workspace.layout.summary(run_id).exists())
