@@ -74,7 +74,7 @@ class Follower:
         return {"learning_rate": rate, "effective_learning_rate": rate / weight_norm**self.power}
 
     def _units(self) -> dict[str, Tensor]:
-        """Column of the followed run: weights that have one factor. They are looked up anew, since a stack moves them."""
+        """Column of the followed run: weights that share a factor. Looked up anew, since a stack moves them."""
         if self.follow.per == "all":
             return {COLUMN: self.flat.weights}
         if self.follow.per == "group":
