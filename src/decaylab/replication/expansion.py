@@ -43,8 +43,9 @@ def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
         where = f"replications/{rep.name}/replication.yaml: scales.{scale}.grids.{name}"
         axes = _axes_at(grid, over, where)
         start = merge(grid.start.model_dump() if grid.start else {}, over.start) or None
-        # a grid that starts from another inherits its parent's settings instead of the common base
-        common = [] if start else [rep.base, override.base]
+        follow = merge(grid.follow.model_dump() if grid.follow else {}, over.follow) or None
+        # a grid that starts from or follows another inherits its settings instead of the common base
+        common = [] if start or follow else [rep.base, override.base]
         try:
             grids[name] = Grid(
                 label=over.label or grid.label,
@@ -52,12 +53,13 @@ def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
                 axes={key: values for key, values in axes.items() if values is not None},
                 only=grid.only if over.only is None else over.only,
                 start=start,
+                follow=follow,
                 priority=grid.priority,
             )
         except ValidationError as error:
             raise InputError(explain(error, where)) from None
     for name, grid in override.add.items():
-        common = [] if grid.start else [rep.base, override.base]
+        common = [] if grid.parent else [rep.base, override.base]
         grids[name] = grid.model_copy(update={"base": merge({}, *common, grid.base)})
     return grids
 
@@ -128,9 +130,11 @@ def expand(
     wanted_steps: dict[str, set[int]] = {}
     waiting = dict(grids)
     while waiting:
-        ready = [name for name, grid in waiting.items() if grid.start is None or grid.start.grid not in waiting]
+        ready = [name for name, grid in waiting.items() if grid.parent is None or grid.parent.grid not in waiting]
         if not ready:
-            raise InputError(f"{where}: grids {', '.join(waiting)}: each starts from another; one must start fresh")
+            raise InputError(
+                f"{where}: grids {', '.join(waiting)}: each starts from another or follows it; one must stand alone"
+            )
         for name in ready:
             grid = waiting.pop(name)
             done[name] = []
@@ -170,8 +174,8 @@ def planned_seeds(grid: Grid, count: int) -> list[int]:
 
 def seeded(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     """The grid whose axes have the seeds: itself, or the one that its runs come from."""
-    while grid.start is not None:
-        grid = grids[grid.start.grid]
+    while grid.parent is not None:
+        grid = grids[grid.parent.grid]
     return grid
 
 
@@ -192,25 +196,18 @@ def _combinations(name, grid, done, grids, where, seeds):
         list(values.items()) if isinstance(values, dict) else [(value, value) for value in values]
         for values in axes.values()
     ]
-    if grid.start is None:
+    if grid.parent is None:
         parents: list[tuple[dict[str, Any], Parameters]] = [({}, {})]
     else:
-        if grid.start.grid not in grids:
-            raise InputError(f"{where}: grids.{name}.start.grid: there is no grid {grid.start.grid!r} at this scale")
+        link = f"{where}: grids.{name}.{'start' if grid.start else 'follow'}"
+        if grid.parent.grid not in grids:
+            raise InputError(f"{link}.grid: there is no grid {grid.parent.grid!r} at this scale")
         parents = []
-        for fragment, parameters, spec in done[grid.start.grid]:
-            if not matches(parameters, grid.start.where):
-                continue
-            for at in grid.start.at:
-                start = {
-                    "run": spec.model_dump(mode="json"),
-                    "step": max(1, round(at * spec.steps)),
-                    "optimizer_state": grid.start.optimizer_state,
-                }
-                kept = {key: item for key, item in fragment.items() if key != "start"}
-                parents.append((kept | {"start": start}, parameters | {"start_at": at}))
+        for fragment, parameters, spec in done[grid.parent.grid]:
+            if matches(parameters, grid.parent.where):
+                parents += _children(grid, fragment, parameters, spec)
         if not parents:
-            raise InputError(f"{where}: grids.{name}.start.where: no run of grid {grid.start.grid!r} matches")
+            raise InputError(f"{link}.where: no run of grid {grid.parent.grid!r} matches")
     for parent_fragment, parent_parameters in parents:
         for combination in itertools.product(*choices):
             fragment = merge(parent_fragment, grid.base)
@@ -223,6 +220,22 @@ def _combinations(name, grid, done, grids, where, seeds):
                     fragment = set_path(fragment, path_of_axis(axis), value)
             if grid.only is None or any(matches(parameters, keep) for keep in _only(grid, parameters, seeds)):
                 yield fragment, parameters, parent_fragment.get("data", {}).get("source")
+
+
+def _children(
+    grid: Grid, fragment: dict[str, Any], parameters: Parameters, spec: RunSpec
+) -> list[tuple[dict[str, Any], Parameters]]:
+    """What runs of a grid inherit from one run of the grid that they start from or follow."""
+    run = spec.model_dump(mode="json")
+    kept = {key: item for key, item in fragment.items() if key not in ("start", "follow")}
+    if grid.start is None:
+        return [(kept | {"follow": {"run": run}}, parameters)]
+    children = []
+    for at in grid.start.at:
+        step = max(1, round(at * spec.steps))
+        start = {"run": run, "step": step, "optimizer_state": grid.start.optimizer_state}
+        children.append((kept | {"start": start}, parameters | {"start_at": at}))
+    return children
 
 
 def _only(grid: Grid, parameters: Parameters, seeds: Mapping[str, int]) -> list[dict[str, Any]]:
