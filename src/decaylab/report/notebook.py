@@ -96,7 +96,7 @@ def execute(
         change: changes the notebook in place before it runs; gets its path for messages.
 
     Raises:
-        InputError: the notebook does not exist, or lacks one of the parameters.
+        InputError: the notebook does not exist, is damaged, or lacks one of the parameters.
         papermill.PapermillExecutionError: a cell failed.
     """
     import papermill
@@ -118,18 +118,19 @@ def execute(
 
     if not source.exists():
         raise InputError(f"{source}: no such notebook")
-    known = papermill.inspect_notebook(str(source))
-    for key in parameters:
-        if key not in known:
-            raise InputError(
-                f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
-            )
-    notebook = nbformat.read(source, as_version=4)
-    if change is not None:
-        change(notebook, str(source))
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, executed)
+    notebook = _read(source)
     with tempfile.TemporaryDirectory(prefix="decaylab-") as sockets:
+        nbformat.write(notebook, Path(sockets) / "source.ipynb")
+        known = papermill.inspect_notebook(f"{sockets}/source.ipynb")
+        for key in parameters:
+            if key not in known:
+                raise InputError(
+                    f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
+                )
+        if change is not None:
+            change(notebook, str(source))
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
         papermill.execute_notebook(
             str(executed),
             str(executed),
@@ -143,6 +144,21 @@ def execute(
             extra_arguments=KERNEL_ARGUMENTS,
             shutdown_kernel="immediate",  # it has nothing to save, and would take its time
         )
+
+
+def _read(source: Path) -> nbformat.NotebookNode:
+    """A notebook that names a kernel. Raises InputError if the file is none, or a damaged one."""
+    try:
+        notebook = nbformat.read(source, as_version=4)
+        nbformat.validate(notebook)
+    except (nbformat.reader.NotJSONError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: expected a notebook ({str(error).splitlines()[0]:.80})") from None
+    except Exception as error:  # whatever nbformat stumbles over
+        raise InputError(
+            f"{source}: expected a notebook; its JSON is none ({str(error).splitlines()[0]:.80})"
+        ) from None
+    notebook.metadata.setdefault("kernelspec", {"name": KERNEL, "display_name": "Python 3", "language": "python"})
+    return notebook
 
 
 def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:
@@ -197,13 +213,16 @@ def _next(rep: Replication, root: Path) -> Replication | None:
 
 
 def _navigable(html: str) -> str:
-    """A page whose sections have anchors, with links to all of them near its top."""
+    """A page whose sections have anchors, with links to all of them near its top, and whose tables scroll."""
 
     def anchor(match: re.Match[str]) -> str:
         words = re.findall(r"[a-z0-9]+", re.sub(r"<[^>]+>|&[a-z]+;", "", match[1]).lower())
         return f'<h2 id="{"-".join(words)}">{match[1]}</h2>'
 
     html = re.sub(r"<h2>(.*?)</h2>", anchor, html, flags=re.S)
+    # tables of markdown cells; all others lie in such a box already
+    box = r'<div class="scroll" tabindex="0">\g<0></div>'
+    html = re.sub(r'(?<!tabindex="0">)<table>.*?</table>', box, html, flags=re.S)
     found = re.findall(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', html, re.S)
     items = "".join(f'<li><a href="#{name}">{re.sub("<[^>]+>", "", text).strip()}</a></li>' for name, text in found)
     return html.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>', 1)

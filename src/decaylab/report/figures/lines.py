@@ -80,7 +80,7 @@ def draw_running(
     """The running loss of the first seed of each arm, behind everything else; the axes keep what they show."""
     limits = axes.get_xlim(), axes.get_ylim()
     for _, arm in frame.groupby([hue, *([dash] if dash else [])], sort=False):
-        seed = arm[arm["run_id"] == arm.sort_values("seed")["run_id"].iloc[0]].sort_values(x)
+        seed = arm[arm["run_id"] == arm.sort_values(["seed", "run_id"])["run_id"].iloc[0]].sort_values(x)
         seed = seed.drop_duplicates(x)
         kept = np.unique(np.linspace(0, len(seed) - 1, min(len(seed), MOST_POINTS)).round().astype(int))
         drawn = axes.plot(seed[x].iloc[kept], seed["value"].iloc[kept], color=tints[seed[hue].iloc[0]], **THIN)
