@@ -289,7 +289,7 @@ def test_matches_is_being_a_part_of(parameters, where):
             "a proportion has no reference",
         ),
         ("at: 0.5}", "at: 1.5}", "tests.0.metric.at: Input should be less than or equal to 1"),
-        ("at: 0.5}", "at: 0.5, over: [0, 1]}", "a metric has `at` or `over`, not both"),
+        ("at: 0.5}", "at: 0.5, over: [0, 1]}", "a metric has one of `at`, `over` and `when`"),
         ("at: 0.5}", "over: [0.5, 0.5]}", "`over` needs two fractions of the run in ascending order"),
         (
             "where: {learning_rate: 0.3}",

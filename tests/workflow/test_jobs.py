@@ -97,7 +97,7 @@ def test_children_wait_for_their_parents():
     first, second = sorted(partition([*children, *parents], 9), key=lambda job: len(job.parents))
 
     assert first.parents == []
-    assert second.parents == sorted((parent.run_id, 5) for parent in parents)
+    assert second.parents == sorted(parent.run_id for parent in parents)
     # the parents' own work and that of the children still hangs on them
     ranks = priorities([first, second])
     assert ranks[first.name] > ranks[second.name]

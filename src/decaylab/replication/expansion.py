@@ -72,6 +72,8 @@ def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
         changed = {axis: _with_value(axis, values, path, value, here) for axis, values in axes.items()}
         if changed == axes:
             raise InputError(f"{here}: no axis of the grid sets it")
+        if name in over.axes:
+            raise InputError(f"{here}: axes.{name} would replace what it changes; expected one of the two")
         axes = changed
     for axis, values in over.axes.items():
         fragments = isinstance(values, dict) and all(isinstance(value, dict | None) for value in values.values())
