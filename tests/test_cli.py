@@ -309,7 +309,7 @@ def test_data_says_what_it_read_and_refuses_runs_that_need_more(tmp_path, monkey
     assert code == 2
     assert [Path(line).parent for line in out.splitlines()] == [tmp_path / "results" / "data"]
     assert lines[:2] == ["  read 40 .txt files", "  left out 1 .jpg files, for example picture.jpg"]
-    assert re.search(r"notes is too small for \S+: context_length \d+, found \d+ tokens in \w+$", lines[-1])
+    assert re.search(r"notes is too small for \S+: [\w.]+ \d+, found \d+", lines[-1])
     code, _, err = run(monkeypatch, capsys, "plan", name, *options)
     assert code == 2
     assert err.splitlines() == lines[-1:]
