@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decaylab import plugins
 from decaylab.analysis import filing, judge
 from decaylab.files import Layout, write_json
 from decaylab.ledger import ledger_file
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.spec import RunSpec
+from decaylab.spec.base import declared
 from decaylab.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -101,6 +101,7 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
     drop = spec.schedule.drops[0].step if spec.schedule.drops else spec.steps
     guess = math.log(256 if text else 10)
     shift = paired.normal(0, 0.03)
+    probed = [name for request in spec.evaluation.requests for name in declared("probes", request.name, "COLUMNS")]
     rows = []
     for step in (step for step in steps if step <= end):
         done = step / spec.steps
@@ -118,9 +119,7 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
             row |= {f"{kind}_{name}": value for kind in kinds for name, value in held.items()}
             if spec.ema:
                 row |= {f"ema_{kind}_error": error + 0.01 for kind in kinds} | {"ema_train_loss": loss - 0.05}
-            for request in spec.evaluation.requests:
-                columns = plugins.literal("probes", request.name, "COLUMNS")
-                row |= dict.fromkeys(columns, 0.3 + 0.5 * done - 0.1 * strength)
+            row |= dict.fromkeys(probed, 0.3 + 0.5 * done - 0.1 * strength)
             if "lost_updates" in spec.evaluation.probes:
                 row |= dict.fromkeys(("lost_updates", "lost_updates.mlp"), min(1, 0.2 + 0.7 * done - 0.1 * strength))
             if "attention" in spec.evaluation.probes:
