@@ -19,10 +19,18 @@ BIN := $(VENV)/bin
 # copy of the lock file that .venv was installed from
 INSTALLED := $(VENV)/installed.lock
 
-config = $(strip $(if $(SCALE),scale='$(SCALE)') $(if $(REPLICATIONS),replications='$(REPLICATIONS)') \
-	$(if $(MINUTES),minutes='$(MINUTES)') $(if $(IMAGES),images='$(IMAGES)') $(if $(TEXT),text='$(TEXT)'))
+# one word of a shell command, whatever is in it
+quoted = '$(subst ','\'',$(1))'
+config = $(strip $(if $(SCALE),scale=$(call quoted,$(SCALE))) \
+	$(if $(REPLICATIONS),replications=$(call quoted,$(REPLICATIONS))) $(if $(MINUTES),minutes=$(call quoted,$(MINUTES))) \
+	$(if $(IMAGES),images=$(call quoted,$(IMAGES))) $(if $(TEXT),text=$(call quoted,$(TEXT))))
 scale = $(or $(SCALE),$(shell sed -n 's/^scale: *//p' config/config.yaml))
 reports = $(shell sed -n 's/^reports: *//p' config/config.yaml)
+
+# Snakemake needs a place for its cache; a container's home may be read-only
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help env install lab report test benchmark lint format lock readme clean distclean

@@ -6,7 +6,6 @@ other. Data that the user chose instead of the replications' own have a record o
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from decaylab.errors import InputError
 from decaylab.files import read_json, write_json
+from decaylab.locks import exclusive
 from decaylab.workspace import Workspace
 
 Seeds = Mapping[str, int]
@@ -59,9 +59,7 @@ def added_seeds(workspace: Workspace) -> dict[str, dict[str, int]]:
 def changing_seeds(workspace: Workspace) -> Iterator[SeedRecord]:
     """The record, to be changed inside the block and written at its end. Other processes wait."""
     path = seeds_file(workspace)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(path.with_name(f".{path.name}.lock")):
         records = _parse(path)
         yield records.setdefault(_data(workspace), SeedRecord())
         write_json(path, {data: _to_json(record) for data, record in records.items()})

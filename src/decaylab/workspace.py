@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,14 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The project's folder: the nearest one upwards with a `replications` folder. Raises InputError."""
+    """The project's folder: the nearest one upwards with a `replications` folder, else $DECAYLAB_ROOT.
+
+    Raises:
+        InputError: there is none.
+    """
     here = (start or Path()).resolve()
-    for folder in (here, *here.parents):
+    named = os.environ.get("DECAYLAB_ROOT")
+    for folder in (here, *here.parents, *([Path(named).resolve()] if named else [])):
         if (folder / "replications").is_dir():
             return folder
     raise InputError(f"{here}: no folder `replications` here or above; run decaylab inside its clone")

@@ -344,6 +344,21 @@ def test_the_optimum_of_one_arm_against_that_of_another(lab):
     assert judged(lab, rep)[0].estimate == pytest.approx(-0.2)
 
 
+def test_an_axis_in_terms_of_the_regime(lab):
+    """The best decay as learning rate x decay x steps: the same however long the run is."""
+    length = {"short": {"steps": 10}, "long": {"steps": 1000}}
+    axes = {"length": length, "weight_decay": [0.001, 0.01, 0.1], "seed": [0, 1]}
+    grids = {"g": {"label": "g", "base": {"schedule": {"kind": "constant"}}, "axes": axes}}
+    along = {"optimum_over": "weight_decay", "in_terms_of": "regime.decay_exponent"}
+    arms = {"arm": {"grid": "g", "length": "long"}, "minus": {"grid": "g", "length": "short"}}
+    rep = lab.replication(lab.test(**arms, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", lambda p: {"test_error": 0.2 + 0.1 * (math.log10(p["weight_decay"]) + 2) ** 2})
+    assert judged(lab, rep)[0].estimate == pytest.approx(2)  # the same decay over a hundred times the steps
+    along["in_terms_of"] = "regime.size"
+    with pytest.raises(InputError, match=r"in_terms_of regime\.size: expected one of regime\.decay_exponent"):
+        check_claims(lab.replication(lab.test(**arms, **along), grids=grids, scales={}), "laptop")
+
+
 def test_a_slope_reads_numbers_behind_labels(lab):
     grids = {
         "sizes": {"label": "s", "axes": {"width": {"narrow": 10, "broad": 1000}, "seed": [0, 1]}},

@@ -108,6 +108,26 @@ def test_unknown_parameters_are_refused(small, tmp_path):
         notebook.execute(tmp_path / "none.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b"{}", b'{"cells": 3, "nbformat": 4}', b"\xff\xfe\x00"])
+def test_a_file_that_is_no_notebook_is_one_line(tmp_path, content):
+    path = tmp_path / "damaged.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged\.ipynb: expected a notebook") as caught:
+        notebook.execute(path, tmp_path / "out.ipynb", {}, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_a_notebook_without_a_kernel_gets_the_environments_own(small, tmp_path):
+    bare = nbformat.read(small, as_version=4)
+    bare.metadata.clear()
+    bare.cells = bare.cells[:2]
+    nbformat.write(bare, small)
+    notebook.execute(small, tmp_path / "out.ipynb", {notebook.PARAMETER: "given"}, tmp_path)
+    assert "given" in (tmp_path / "out.ipynb").read_text()
+
+
 @pytest.mark.slow
 def test_render_makes_a_page_without_traces_of_the_run(small, clone, tmp_path):
     root, layout = clone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -74,6 +75,7 @@ def test_every_scale_can_be_planned(config):
         (["runs_per_process={tiny: 3}"], "runs_per_process.tiny: unknown key"),
         (["replications=nothing"], "replications: replication 'nothing': unknown"),
         (["images=missing.tar"], "images: images=missing.tar: no data set"),
+        (["text=2023_11"], "text: expected text, got the number 202311"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_exit_code_2(words, expected):
@@ -103,7 +105,7 @@ def test_profiles_say_what_every_entry_is_for():
     for path in ROOT.glob("profiles/*/profile.yaml"):
         assert path.read_text().startswith("#")
         assert isinstance(yaml.safe_load(path.read_text()), dict)
-    assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 3
+    assert len(list(ROOT.glob("profiles/*/profile.yaml"))) == 4
     assert yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())["resources"] == {"gpu": 1}
 
 
@@ -116,6 +118,10 @@ def test_make_passes_its_variables_to_snakemake_and_names_the_index():
     config = "--config scale='smoke' replications='all' images='cifar10' text='a b.txt'"
     assert f"snakemake --cores 3 all {config}\n" in done.stdout
     assert 'echo "reports/smoke/index.html"' in done.stdout.splitlines()[-1]
+    words = ["SCALE=smoke", "TEXT=it's; $(touch x) `y`.txt"]
+    done = subprocess.run(["make", "-n", "report", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    line = next(line for line in done.stdout.splitlines() if "snakemake" in line)
+    assert shlex.split(line)[-1] == "text=it's; `y`.txt", "make itself expands $(...)"
     plain = subprocess.run(["make", "-n", "report"], cwd=ROOT, env=env, capture_output=True, text=True).stdout
     assert "--config" not in plain
     assert "reports/laptop/index.html" in plain

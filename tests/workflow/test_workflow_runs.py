@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -196,6 +197,46 @@ def test_a_failed_job_shows_its_log_and_does_not_stop_the_others(clone):
     assert (clone.path / "reports" / SCALE / "with_gpt.html").exists()
     assert not (clone.path / "reports" / SCALE / "with_vgg.html").exists()
     assert not re.search("Traceback", done.stderr)
+
+
+def test_a_deleted_folder_of_a_run_is_made_again(clone):
+    clone.run("all", "--config", "runs_per_process={laptop: 3}")
+    folder = min((clone.path / "results" / "runs").iterdir())
+    shutil.rmtree(folder)
+    assert folder.name in clone.trained(clone.run("all"))
+    assert (folder / "summary.json").exists()
+    assert clone.planned("all") == []
+
+
+MODULE = """
+module decaylab:
+    snakefile: "{clone}/workflow/Snakefile"
+    config: config
+use rule * from decaylab as decaylab_*
+rule mine:
+    input: rules.decaylab_all.input
+    default_target: True
+"""
+
+
+@pytest.mark.parametrize("how", ["module", "snakefile"])
+def test_the_workflow_runs_from_another_folder(clone, tmp_path, how):
+    other = tmp_path.parent / f"{tmp_path.name}-other"
+    other.mkdir()
+    (other / "Snakefile").write_text(MODULE.format(clone=clone.path))
+    words = [] if how == "module" else ["-s", str(clone.path / "Snakefile")]
+    done = subprocess.run(
+        clone.command("--cores", "2", *words, "--config", "scale=smoke"),
+        cwd=other,
+        env=clone.env(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (other / "reports" / "smoke" / "index.html").exists()
+    assert "render with_vgg" in (other / "calls.log").read_text()
+    assert not (clone.path / "results").exists()
 
 
 def add_looks(clone, name: str) -> None:

@@ -6,19 +6,26 @@ from snakemake.utils import validate
 
 from decaylab import fingerprint
 from decaylab.errors import InputError
-from decaylab.workspace import SCALES, find_root
+from decaylab.workspace import SCALES
+from decaylab.workflow import requests
 from decaylab.workflow.lock import clear_stale_lock
 from decaylab.workflow.machine import find_programs
 from decaylab.workflow.messages import explain_config, stop
 from decaylab.workflow.plan import Plan, Untracked, any_of
+from decaylab.workflow.settings import find_clone, tidy
 
 try:
+    tidy(config)
     validate(config, schema="../schemas/config.schema.yaml")
 except WorkflowError as error:
     stop(explain_config(error))
+except InputError as error:
+    stop(str(error))
 
 try:
-    PLAN = Plan(config, find_root())
+    here = workflow.current_basedir.get_path_or_uri(secret_free=True)
+    PLAN = Plan(config, find_clone(here))
+    PLAN.put_back()
 except InputError as error:
     stop(str(error))
 

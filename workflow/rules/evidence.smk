@@ -9,6 +9,7 @@ rule restore:
         origin=PLAN.layout.filed("{filed}").origin,
     log:
         "logs/evidence/{filed}/restore.log",
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:
@@ -24,8 +25,8 @@ rule render_evidence:
     """The report of one replication from one piece of evidence."""
     input:
         origin=PLAN.layout.filed("{filed}").origin,
-        notebook="notebooks/{name}.ipynb",
-        replication="replications/{name}/replication.yaml",
+        notebook=PLAN.source("notebooks/{name}.ipynb"),
+        replication=PLAN.source("replications/{name}/replication.yaml"),
     output:
         html=report(
             PLAN.layout.filed("{filed}").report("{filed_scale}", "{name}"),
@@ -35,6 +36,7 @@ rule render_evidence:
         ),
     log:
         "logs/evidence/{filed}/{filed_scale}/{name}.log",
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:

@@ -10,6 +10,7 @@ rule judge:
     log:
         f"logs/judge/{PLAN.scale}/{{name}}.log",
     priority: 1000000  # quick, and verdicts are what the user waits for
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:

@@ -4,7 +4,7 @@
 rule render:
     """The report of one replication."""
     input:
-        notebook="notebooks/{name}.ipynb",
+        notebook=PLAN.source("notebooks/{name}.ipynb"),
         results=results_of,
         verdicts=PLAN.layout.verdicts(PLAN.scale, "{name}"),
     output:
@@ -17,6 +17,7 @@ rule render:
     log:
         f"logs/render/{PLAN.scale}/{{name}}.log",
     priority: 1000000
+    localrule: True
     conda:
         "../envs/decaylab.yaml"
     params:
@@ -60,6 +61,7 @@ for name in PLAN.replications:
             html=PLAN.layout.report(PLAN.scale, name),
             shown=PLAN.layout.shown(PLAN.scale, name),
             rounds=rounds_wanted,
+            runs=PLAN.first(name),
         localrule: True
         message:
             "Ready: {input.html}"

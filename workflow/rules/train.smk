@@ -7,7 +7,8 @@ for job in PLAN.jobs:
             job.name
         input:
             data=[PLAN.meta(key) for key in job.data],
-            snapshots=[PLAN.layout.snapshot(*parent) for parent in job.parents],
+            snapshots=[PLAN.layout.snapshot(*start) for start in job.starts],
+            followed=[PLAN.layout.metrics(run_id) for run_id in job.followed],
         output:
             summaries=[PLAN.layout.summary(run_id) for run_id in job.run_ids],
             metrics=[PLAN.layout.metrics(run_id) for run_id in job.run_ids],
@@ -22,6 +23,9 @@ for job in PLAN.jobs:
         threads: config["threads"]
         resources:
             gpu=PLAN.gpu,
+            # for clusters; on one machine they limit nothing
+            runtime=requests.minutes(job, PLAN.gpu, config["threads"]),
+            mem_mb=requests.megabytes(job, PLAN.gpu),
         params:
             # only a change of the code trains again
             code=job.code,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from decaylab.errors import InputError
+from decaylab.regime import regime_of
 from decaylab.replication import (
     Claim,
     Metric,
@@ -208,7 +209,7 @@ class RunIndex:
 
 
 def abscissae(arm: Arm, test: Test, where: str) -> list[float]:
-    """Numeric values of the axis of a slope or an optimum, on its scale: the labels or, for text, the spec's values.
+    """Numeric values of the axis of a slope or an optimum, on its scale: labels or, for text, what the spec has there.
 
     Raises:
         InputError: a value that is no number or has no logarithm, or too few different ones (2, of an optimum 3).
@@ -218,8 +219,14 @@ def abscissae(arm: Arm, test: Test, where: str) -> list[float]:
     values = []
     for (label, *_), keys in arm.groups(along=True).items():
         value: Any = label
-        if isinstance(label, str | bool):
-            value = next(iter(arm.cells[keys[0]].values())).spec.model_dump(mode="json")
+        spec = next(iter(arm.cells[keys[0]].values())).spec
+        if test.in_terms_of:
+            numbers = {f"regime.{name}": number for name, number in regime_of(spec).numbers().items()}
+            if test.in_terms_of not in numbers:
+                raise InputError(f"{where}: in_terms_of {test.in_terms_of}: expected one of {', '.join(numbers)}")
+            value = numbers[test.in_terms_of]
+        elif isinstance(label, str | bool):
+            value = spec.model_dump(mode="json")
             for key in path_of_axis(test.along):
                 value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str | bool) or value is None:

@@ -6,7 +6,6 @@ registered when it is judged, so deleting the file can only make a verdict look 
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit
+from decaylab.locks import exclusive
 from decaylab.replication import Replication
 from decaylab.workspace import Workspace
 
@@ -34,9 +34,7 @@ def register_claims(reps: Iterable[Replication], workspace: Workspace) -> int:
         InputError: the registry is damaged.
     """
     path = workspace.layout.claims
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(".claims.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive(path.with_name(".claims.lock")):
         known = registered(workspace.layout)
         new = [
             {"replication": rep.name, "claim": claim.id, "sha256": sha256}

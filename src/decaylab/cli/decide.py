@@ -25,6 +25,7 @@ from decaylab.cli.options import (
 from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.replication import Replication, select
+from decaylab.workflow.gpus import take_gpu
 
 ClaimNames = Annotated[
     list[str] | None, typer.Argument(help="claims (CLAIM or REPLICATION/CLAIM) or replications by name")
@@ -56,6 +57,7 @@ def decide(
     end = until or time.time() + 60 * minutes
     decider = Decider(reps, space, wanted, lambda line: typer.echo(line, err=True))
     if not decider.outcome.complete and time.time() < end:
+        take_gpu(device)
         options = {"device": device, "threads": threads, "choices": dict(space.choices)}
         with Pool(workers(cores, threads, device), space.layout, options, end) as pool, stopped_by_signals(pool):
             decider.run(pool, end)
@@ -83,6 +85,7 @@ def verify(
 
     space = workspace(scale, images, text, results)
     reps, wanted = chosen(select(space.root, "all"), claims)
+    take_gpu(device)
 
     def pool(layout: Layout, mode: str, until: float) -> Pool:
         per_run = threads if mode == "rounding" else 1

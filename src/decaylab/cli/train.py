@@ -26,6 +26,7 @@ from decaylab.files import Layout
 from decaylab.replication import PlannedRun, plan_here, plan_runs, seeds_of, select
 from decaylab.sources import choose
 from decaylab.spec import RunSpec, load_spec
+from decaylab.workflow.gpus import take_gpu
 from decaylab.workspace import Workspace
 
 
@@ -85,6 +86,7 @@ def train(
         from decaylab.analysis.preregistration import register_claims
 
         register_claims(select(space.root, "all"), space)
+    take_gpu(device)
     from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all

@@ -87,6 +87,8 @@ class Test(Strict):
     """where along this axis the metric is lowest, by a fit: `analysis.optimum`"""
     optimum_among: list[Scalar] | None = None
     """the values of that axis that count; None takes all"""
+    in_terms_of: str | None = None
+    """a number of `decaylab.regime` that takes the place of the axis's values, such as `regime.decay_exponent`"""
     slope_scale: Literal["log10", "linear"] = "log10"
     kind: Literal["mean", "proportion"] = "mean"
     """mean: Student's interval over seeds; proportion: share of seeds (metric 0 or 1), Clopper-Pearson interval"""

@@ -11,8 +11,8 @@ A claim, its tests and its variants share these keys; a test takes from its clai
     expect      `below 0.005`, `above 0.005` or `within 0.01`: the direction and the smallest effect that matters.
                 `above 0.5 of seeds` tests a proportion.
     terms       any weighted sum, where no contrast can express it
-    name, reference, best_by, best_among, slope_over, slope_scale, optimum_over, optimum_among    as in
-                `claims.Test`
+    name, reference, best_by, best_among, slope_over, slope_scale, optimum_over, optimum_among,
+                in_terms_of    as in `claims.Test`
 
 `preconditions` have a name, a metric, among and expect (`below 0.05`), and take only `among` from their claim.
 
@@ -25,7 +25,9 @@ import re
 from typing import Any
 
 _KEYS = ("name", "metric", "among", "contrast", "compare", "against", "expect", "terms", "reference", "best_by")
-TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "best_among"))
+TEST_KEYS = frozenset(
+    (*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of", "best_among")
+)
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
@@ -134,7 +136,7 @@ def _test(test: dict[str, Any], where: str) -> dict[str, Any]:
     if expect is None:
         raise error("expect", f"expected above, below or within and a number (`below 0.005`), got {test['expect']!r}")
     operands = [_metric(text, lambda message: error("metric", message)) for text in _operands(test["metric"])]
-    kept = ("name", "reference", "slope_over", "slope_scale", "optimum_over", "optimum_among")
+    kept = ("name", "reference", "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of")
     value: dict[str, Any] = {key: test[key] for key in kept if key in test}
     if "best_by" in test:
         value["best_by"] = _metric(test["best_by"], lambda message: error("best_by", message))

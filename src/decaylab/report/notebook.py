@@ -96,7 +96,7 @@ def execute(
         change: changes the notebook in place before it runs; gets its path for messages.
 
     Raises:
-        InputError: the notebook does not exist, or lacks one of the parameters.
+        InputError: the notebook does not exist, is damaged, or lacks one of the parameters.
         papermill.PapermillExecutionError: a cell failed.
     """
     import papermill
@@ -118,18 +118,19 @@ def execute(
 
     if not source.exists():
         raise InputError(f"{source}: no such notebook")
-    known = papermill.inspect_notebook(str(source))
-    for key in parameters:
-        if key not in known:
-            raise InputError(
-                f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
-            )
-    notebook = nbformat.read(source, as_version=4)
-    if change is not None:
-        change(notebook, str(source))
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, executed)
+    notebook = _read(source)
     with tempfile.TemporaryDirectory(prefix="decaylab-") as sockets:
+        nbformat.write(notebook, Path(sockets) / "source.ipynb")
+        known = papermill.inspect_notebook(f"{sockets}/source.ipynb")
+        for key in parameters:
+            if key not in known:
+                raise InputError(
+                    f"{source}: parameter {key}: unknown; its parameters cell has {', '.join(known) or 'none'}"
+                )
+        if change is not None:
+            change(notebook, str(source))
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
         papermill.execute_notebook(
             str(executed),
             str(executed),
@@ -143,6 +144,21 @@ def execute(
             extra_arguments=KERNEL_ARGUMENTS,
             shutdown_kernel="immediate",  # it has nothing to save, and would take its time
         )
+
+
+def _read(source: Path) -> nbformat.NotebookNode:
+    """A notebook that names a kernel. Raises InputError if the file is none, or a damaged one."""
+    try:
+        notebook = nbformat.read(source, as_version=4)
+        nbformat.validate(notebook)
+    except (nbformat.reader.NotJSONError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: expected a notebook ({str(error).splitlines()[0]:.80})") from None
+    except Exception as error:  # whatever nbformat stumbles over
+        raise InputError(
+            f"{source}: expected a notebook; its JSON is none ({str(error).splitlines()[0]:.80})"
+        ) from None
+    notebook.metadata.setdefault("kernelspec", {"name": KERNEL, "display_name": "Python 3", "language": "python"})
+    return notebook
 
 
 def to_html(notebook: nbformat.NotebookNode, page: dict[str, Any]) -> str:

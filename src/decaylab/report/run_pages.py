@@ -97,7 +97,7 @@ def run_page(
             *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
             *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
         ],
-        "data": data_list([spec["data"]["source"]]),
+        "data": data_list([spec["data"]["source"]], workspace.layout.results),
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
@@ -121,7 +121,7 @@ def _partners(
     if plan is None:
         return []
     same = plan.spec.model_dump(mode="json", exclude={"seed", "snapshots"})
-    if plan.spec.start is not None:
+    if plan.spec.parents:
         return []
     return [
         (other.spec.seed, run_id, workspace.layout.summary(run_id).exists())

@@ -5,9 +5,6 @@ Both are written beside their final name and renamed, so that a kill or a full d
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +80,3 @@ def load_snapshot(path: Path, model: torch.nn.Module, optimizer: torch.optim.Opt
             state.setdefault(int(index), {})[key] = tensor
     current = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
-
-
-@contextlib.contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """One process at a time in a run's state folder; a second one waits. The lock dies with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -18,9 +18,10 @@ import torch
 from decaylab.errors import Interrupted
 from decaylab.files import Layout, sha256_json
 from decaylab.fingerprint import fingerprint
+from decaylab.locks import exclusive
 from decaylab.sources import Choice
 from decaylab.spec import RunSpec
-from decaylab.training.checkpoint import load_checkpoint, run_lock, save_checkpoint
+from decaylab.training.checkpoint import load_checkpoint, save_checkpoint
 from decaylab.training.device import resolve_device
 from decaylab.training.kernels import LAUNCH_BOUND, Loss, compiled, repeated
 from decaylab.training.learner import Batch, Learner, Stack
@@ -74,7 +75,7 @@ def train_together(specs: Sequence[RunSpec], layout: Layout, options: Options | 
     keys = {spec.run_id: {"spec": sha256_json(spec.identity()), "code": fingerprint(spec)} for spec in specs}
     with contextlib.ExitStack() as locks:
         for run_id in sorted(keys):  # one order, so that no two processes wait for each other
-            locks.enter_context(run_lock(layout.state(run_id)))
+            locks.enter_context(exclusive(layout.state(run_id) / "lock"))
         done = {spec.run_id: finished(spec, layout, keys[spec.run_id]) for spec in specs}
         missing = [spec for spec in specs if done[spec.run_id] is None]
         if missing and checkpoint_path(specs, layout).exists():

@@ -6,12 +6,13 @@ The workflow may delete results without losing a training: the same call puts th
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from decaylab.errors import InputError
-from decaylab.files import Layout, read_json, sha256_json
+from decaylab.files import Layout, atomic_path, read_json, sha256_json
 from decaylab.spec import RunSpec
 
 
@@ -43,12 +44,12 @@ def publish(spec: RunSpec, layout: Layout) -> None:
     for record, place in _kept_files(spec, layout):
         if place.exists() and os.path.samefile(record, place):
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        try:
-            os.link(record, place)
-        except OSError:  # a file system without hard links
-            place.write_bytes(record.read_bytes())
+        with atomic_path(place) as temporary:  # several processes may do this at once
+            temporary.unlink()
+            try:
+                os.link(record, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(record, temporary)
 
 
 def _kept_files(spec: RunSpec, layout: Layout) -> list[tuple[Path, Path]]:

@@ -15,9 +15,18 @@ from decaylab.analysis.preregistration import register_claims
 from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_file, sha256_json
-from decaylab.fingerprint import code_digest, sources_for
-from decaylab.replication import Replication, merge_runs, plan_runs, record_seeds, replication_file, select
+from decaylab.fingerprint import PACKAGE, code_digest, fingerprint, sources_for
+from decaylab.replication import (
+    Replication,
+    merge_runs,
+    plan_here,
+    plan_runs,
+    record_seeds,
+    replication_file,
+    select,
+)
 from decaylab.sources import choose
+from decaylab.training.records import finished, publish
 from decaylab.workflow.first_look import first_look
 from decaylab.workflow.jobs import data_groups, partition, priorities
 from decaylab.workflow.machine import has_nvidia
@@ -120,10 +129,23 @@ class Plan:
         ordered = sorted(run_ids)
         return [*map(self.layout.summary, ordered), *map(self.layout.metrics, ordered)]
 
+    def source(self, path: str) -> str:
+        """A file of the clone, as rules name it: below the working directory, unless that is another folder."""
+        return path if self.workspace.root == Path.cwd() else str(self.workspace.root / path)
+
     def filed_files(self, filed: str) -> list[str]:
         """Files of one piece of evidence, in the folders of all replications that it has runs of."""
         names = self.evidence[filed]
-        return [f"replications/{name}/evidence/{filed}.{kind}" for name in names for kind in ("json", "parquet")]
+        paths = [f"replications/{name}/evidence/{filed}.{kind}" for name in names for kind in ("json", "parquet")]
+        return [self.source(path) for path in paths]
+
+    def put_back(self) -> None:
+        """Link the records of finished runs to their places, where a folder of results was deleted."""
+        for run_id, run in plan_here(self.replications.values(), self.workspace).items():
+            if not self.layout.summary(run_id).exists() and self.layout.state(run_id).exists():
+                key = {"spec": sha256_json(run.spec.identity()), "code": fingerprint(run.spec)}
+                if finished(run.spec, self.layout, key) is not None:
+                    publish(run.spec, self.layout)
 
     def filed_reports(self) -> list[Path]:
         """Reports of all filed evidence. The name of each piece begins with its scale."""
@@ -136,7 +158,7 @@ class Plan:
     def data_code(self, keys: list[str]) -> str:
         """Digest of the code that prepares some data sets."""
         specs = [run.spec for run in self.planned.values() if prepared_key(run.spec.data) in keys]
-        return code_digest(path for spec in specs for path in sources_for(spec) if path.parent.name == "data")
+        return code_digest(path for spec in specs for path in sources_for(spec) if PACKAGE / "data" in path.parents)
 
     def claims(self, *names: str) -> str:
         """Digest of the claims of some replications, and of the runs that they read."""

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from decaylab.data.images import PreparedImages, pillow, resize
+from decaylab.data.images import PreparedImages
+from decaylab.data.pixels import pillow, resize
 from decaylab.errors import InputError
 from decaylab.files import sha256_file, sha256_json
 from decaylab.sources import Choice, data_home

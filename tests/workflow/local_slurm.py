@@ -1,0 +1,148 @@
+"""A Slurm of one node on this machine, without accounting: `python -m tests.workflow.local_slurm COMMAND...`.
+
+It needs Debian's packages slurm-wlm and munge. Everything it writes lies in one folder, and it ends with the block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
+SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+START_SECONDS = 60
+
+CONFIGURATION = """\
+ClusterName=local
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={daemon}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+ReturnToService=2
+KillWait=20
+MinJobAge=300
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> list[str]:
+    """Programs of Slurm and munge that this machine lacks."""
+    return [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None]
+
+
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[dict[str, str]]:
+    """Run munged, slurmctld and slurmd; yields the environment in which sbatch finds them.
+
+    Args:
+        folder: empty, and its path short: a socket lies in it.
+
+    Raises:
+        RuntimeError: a daemon ended or does not answer; the message has its log.
+    """
+    host = socket.gethostname().partition(".")[0]
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    controller, daemon = _free_ports(2)
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    configuration = folder / "slurm.conf"
+    values = {"host": host, "user": getpass.getuser(), "folder": folder, "cores": cores, "memory": memory}
+    configuration.write_text(CONFIGURATION.format(**values, controller=controller, daemon=daemon))
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o600)
+    env = os.environ | {"PATH": SEARCH, "SLURM_CONF": str(configuration)}
+    # a test inside a job of a real cluster must not be taken for a part of that job
+    env = {
+        name: value for name, value in env.items() if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_"))
+    }
+    files = [f"--{name}={folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+    commands = {
+        "munged": ["munged", "--foreground", "--force", f"--key-file={key}", *files],
+        "slurmctld": ["slurmctld", "-D", "-i", "-f", str(configuration)],
+        "slurmd": ["slurmd", "-D", "-f", str(configuration), "-N", host],
+    }
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            with open(folder / f"{name}.log", "wb") as log:
+                started[name] = subprocess.Popen(
+                    command, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            if name == "munged":
+                _wait(lambda: (folder / "munge.socket").exists(), started, folder)
+        _wait(lambda: _idle(env), started, folder)
+        yield env
+    finally:
+        subprocess.run(["scancel", "--user", getpass.getuser()], env=env, capture_output=True, timeout=30, check=False)
+        for process in reversed(started.values()):
+            process.terminate()
+        for process in started.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _idle(env: dict[str, str]) -> bool:
+    done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=env, capture_output=True, text=True, check=False)
+    return done.stdout.split() == ["idle"]
+
+
+def _wait(ready, started: dict[str, subprocess.Popen[bytes]], folder: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not ready():
+        ended = [name for name, process in started.items() if process.poll() is not None]
+        if ended or time.monotonic() > end:
+            logs = "".join(f"{name}: {(folder / f'{name}.log').read_text()[-1500:]}\n" for name in started)
+            raise RuntimeError(f"{ended[0] if ended else 'Slurm'} did not start\n{logs}")
+        time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+
+
+def main() -> int:
+    if lacking := missing():
+        sys.stderr.write(f"not installed: {', '.join(lacking)} (Debian: slurm-wlm, munge)\n")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder, slurm(Path(folder)) as env:
+        return subprocess.run(sys.argv[1:] or ["sinfo"], env=env, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
