@@ -101,7 +101,8 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
     drop = spec.schedule.drops[0].step if spec.schedule.drops else spec.steps
     guess = math.log(256 if text else 10)
     shift = paired.normal(0, 0.03)
-    probed = [name for request in spec.evaluation.requests for name in declared("probes", request.name, "COLUMNS")]
+    columns = [name for request in spec.evaluation.requests for name in declared("probes", request.name, "COLUMNS")]
+    probed = [*columns, *(f"{name}.{part}" for name in columns for part in PARTS)]
     rows = []
     for step in (step for step in steps if step <= end):
         done = step / spec.steps
@@ -177,6 +178,11 @@ def inventor():
     return invent, invent_all
 
 
+PARTS = (
+    *("convolution", "features0", "attention", "mlp", "embedding", "weights", "activations", "block0", "int4", "int8"),
+    *("frequent", "middle", "rare", "qk", "vo"),
+)
+"""into which probes split their columns; each invented column has all of them"""
 LEDGER = """
     sources:
       S000: {title: An invented source, authors: A. Author, year: 2020}
