@@ -89,8 +89,9 @@ def test_the_page_can_be_followed_to_the_letter(clone: Path) -> None:
         claim.id for claim in load_replication(replication_file(clone, NAME)).claims
     ]
     finals = [json.loads(path.read_text())["final"] for path in (layout.results / "runs").glob("*/summary.json")]
-    assert finals
-    assert all(0 <= final["small_weights"] <= 1 for final in finals)
+    probed = [final["small_weights"] for final in finals if "small_weights" in final]  # grids may ask for others
+    assert probed
+    assert all(0 <= share <= 1 for share in probed)
     page = layout.report("smoke", NAME).read_text(encoding="utf-8")
     assert page.count("<svg") >= 2
     assert "Training curves: the mean over seeds" in page

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -291,3 +292,24 @@ def test_a_damaged_calibration_is_only_a_cache(tmp_path) -> None:
     assert Pricer(Layout(tmp_path)).known == {"x": {"step": 1.0, "example": 1.0}}
     (tmp_path / "calibration.json").write_text("{half")
     assert Pricer(Layout(tmp_path)).known == {}
+
+
+def test_data_says_what_it_read_and_refuses_runs_that_need_more(tmp_path, monkeypatch, capsys) -> None:
+    """What is too small for a run is said when the data are prepared, and by `plan` from then on."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(f"{number} " * 100 + "\n")
+    (folder / "picture.jpg").write_bytes(b"")
+    monkeypatch.chdir(ROOT)
+    name = names("text")[0]
+    options = ["--scale", "smoke", "--text", folder, "--results", tmp_path / "results"]
+    code, out, err = run(monkeypatch, capsys, "data", name, *options)
+    lines = err.splitlines()
+    assert code == 2
+    assert [Path(line).parent for line in out.splitlines()] == [tmp_path / "results" / "data"]
+    assert lines[:2] == ["  read 40 .txt files", "  left out 1 .jpg files, for example picture.jpg"]
+    assert re.search(r"notes is too small for \S+: [\w.]+ \d+, found \d+", lines[-1])
+    code, _, err = run(monkeypatch, capsys, "plan", name, *options)
+    assert code == 2
+    assert err.splitlines() == lines[-1:]

@@ -25,7 +25,9 @@ NETWORKS = {
         {"model": {"blocks": [1, 1, 2], "width": 4, "shortcut_norm": True}},
     ),
     "resnet without affine norms": (IMAGES, {"model": {"norm_affine": False, "shortcut_norm": True}}),
+    "resnet with a frozen head": (IMAGES, {"model": {"frozen_head": True}}),
     "cifar100": (IMAGES | {"data": {"kind": "images", "source": "cifar100", "image_size": 32}}, {}),
+    "vit": (IMAGES | {"model": {"kind": "vit", "layers": 2, "heads": 2, "width": 8}}, {}),
     "gpt": (TEXT, {}),
     "gpt with everything": (
         TEXT,

@@ -86,7 +86,7 @@ def test_the_digest_of_a_folder_follows_names_and_content(home):
     [
         ("images", "cifar11", "no data set, file or folder 'cifar11' here or in .*cifar10"),
         ("text", "books-1.tar.xz,absent", "'absent'"),
-        ("text", "cifar10", "expected one of fineweb, openwebtext, stdlib"),
+        ("text", "cifar10", "expected one of arithmetic, docstrings, fineweb, openwebtext, stdlib"),
         ("images", "books-*", "expected one archive or folder, found 2"),
         ("text", "", "no data set, file or folder ''"),
         ("text", "books-1.tar.xz,", "no data set, file or folder ''"),

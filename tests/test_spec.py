@@ -79,7 +79,10 @@ def test_a_copy_does_not_keep_the_id_of_its_original():
         ({"optimizer": {"learning_rate": "big"}}, "optimizer.learning_rate: Input should be a valid number"),
         ({"decay": {"weight_decay": -1}}, "decay.weight_decay: Input should be greater than or equal to 0"),
         ({"decay": {"multipliers": {"mpl": 1}}}, "decay.multipliers.mpl"),
-        ({"decay": {"form": "adam"}}, "decay.form: expected one of adamc, cautious, decoupled, independent, l2_"),
+        (
+            {"decay": {"form": "adam"}},
+            "decay.form: expected one of adamc, cautious, decoupled, gradient_norm, independent, l2_",
+        ),
         (
             {"decay": {"parameters": {"beta": 1}}},
             "decay.parameters: decoupled has no beta; expected no parameters",

@@ -80,6 +80,11 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def printable(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 shown as \\xNN; other names as they are."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def sha256_json(value: Any) -> str:
     """Hexadecimal sha256 of a value's canonical JSON: sorted keys, no white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ NUMERIC = ("training", "optim", "data", "models", "probes")
 
 
 def sources_for(spec: RunSpec) -> list[Path]:
-    """Source files, sorted, that a training of `spec` (and of the runs it starts from) executes.
+    """Source files, sorted, that a training of `spec` (and of the runs it starts from or follows) executes.
 
     They are found by following imports from the training loop. Where a package chooses by name (a network, a
     kind of data, a probe), only what this spec names is followed.
@@ -43,8 +44,8 @@ def code_digest(paths: Iterable[Path]) -> str:
 
 
 def _chain(spec: RunSpec) -> tuple[frozenset[str], ...]:
-    """The names that this spec chooses, and those of the runs it starts from: few differ among many specs."""
-    return (frozenset(_names(spec)), *(_chain(spec.start.run) if spec.start else ()))
+    """The names that this spec chooses, and those of its parents: few differ among many specs."""
+    return (frozenset(_names(spec)), *itertools.chain.from_iterable(map(_chain, spec.parents)))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from decaylab.sources import classes_of
-from decaylab.spec import GPT, MLP, VGG, PreActResNet, RunSpec
+from decaylab.spec import GPT, MLP, VGG, PreActResNet, RunSpec, ViT
 
 CHANNELS = 3
 VOCABULARY = {"bytes": 256, "gpt2": 50257}
@@ -137,6 +137,25 @@ def _preact_resnet(model: PreActResNet, classes: int, image_size: int) -> Operat
                 layers.linear(before, after, side**2, bias=bias)
             width = after
     norm(width)
+    # a frozen head has the gradient of its input only
+    layers.linear(width, classes, first=bool(model.frozen_head))
+    if model.frozen_head:
+        layers.parameters -= (width + 1) * classes
+    return layers.result()
+
+
+def _vit(model: ViT, classes: int, image_size: int) -> Operations:
+    layers = _Layers()
+    width, length = model.width, (image_size // model.patch_size) ** 2
+    layers.linear(CHANNELS * model.patch_size**2, width, length, first=True)
+    layers.parameters += 2 * width
+    for _ in range(model.layers):
+        layers.parameters += 4 * width
+        layers.linear(width, 3 * width, length)
+        layers.attention(length, width)
+        layers.linear(width, width, length)
+        layers.linear(width, 4 * width, length)
+        layers.linear(4 * width, width, length)
     layers.linear(width, classes)
     return layers.result()
 
@@ -163,6 +182,7 @@ _COUNTERS: dict[str, Callable[[Any, int, int], Operations]] = {
     "mlp": _mlp,
     "vgg": _vgg,
     "preact_resnet": _preact_resnet,
+    "vit": _vit,
     "gpt": _gpt,
 }
 """kind of network -> count of its operations"""

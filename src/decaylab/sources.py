@@ -11,14 +11,14 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from decaylab import plugins
 from decaylab.errors import InputError
-from decaylab.files import read_json, sha256_file, sha256_json, write_json
+from decaylab.files import printable, read_json, sha256_file, sha256_json, write_json
 
 Kind = Literal["images", "text"]
 
@@ -48,6 +48,8 @@ class DataSource:
     """what has to be fetched before the first use"""
     generated: bool = False
     """made on demand: the spec gives the number of examples and of classes, and may ask for fresh ones in each step"""
+    reader_version: int = 1
+    """raised when the same files are prepared into other bytes, so that old folders are not reused"""
     key_fields: tuple[str, ...] = ()
     """what decides the prepared content besides the fields common to its kind: fields of the spec, or `python`"""
 
@@ -132,7 +134,7 @@ def choose(kind: Kind, value: str) -> Choice:
     if named := _NAMED.fullmatch(value):
         return Choice(*named.groups())
     paths: list[Path] = []
-    for part in value.split(","):
+    for part in _parts(value):
         found = _find(part)
         if not found:
             raise InputError(
@@ -144,6 +146,8 @@ def choose(kind: Kind, value: str) -> Choice:
         raise InputError(f"images={value}: expected one archive or folder, found {len(paths)}")
     if taken := next((path for path in paths if path.resolve().name in names(kind)), None):
         raise InputError(f"{kind}={value}: {taken.name!r} is the name of a built-in source; rename {taken}")
+    if strange := next((path for path in paths if not _is_utf8(path.resolve().name)), None):
+        raise InputError(f"{kind}: {printable(str(strange))}: its name is not UTF-8; rename it")
     digests = [_remembered_digest(path) for path in paths]
     return Choice(
         source="+".join(path.name for path in paths),
@@ -172,6 +176,26 @@ def locate(kind: Kind, source: str, choice: Choice | None = None) -> tuple[Path,
     return tuple(paths)
 
 
+def found_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was read, left out and noted, as sentences for a terminal or a page: the `found` of a meta.json."""
+    said = [f"read {', '.join(f'{count:,} {kind}' for kind, count in found['read'].items())}"] if found["read"] else []
+    said += [
+        f"left out {item['count']:,} {reason}, for example {item['for_example']}"
+        for reason, item in found["skipped"].items()
+    ]
+    return said + found["notes"]
+
+
+def _parts(value: str) -> Iterator[str]:
+    """What commas separate; a comma may also be part of a path that is there."""
+    words = value.split(",")
+    while words:
+        joined = (count for count in range(len(words), 1, -1) if _find(",".join(words[:count])))
+        count = next(joined, 1)
+        yield ",".join(words[:count])
+        words = words[count:]
+
+
 def _find(part: str) -> list[Path]:
     """What a name or pattern stands for: here, or else below the data home."""
     for base in (Path(), data_home()):
@@ -191,7 +215,7 @@ def _remembered_digest(path: Path) -> str:
         return digest(path)
     memory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "decaylab" / "digests.json"
     status = path.stat()
-    key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+    key = f"{printable(str(path.resolve()))}:{status.st_size}:{status.st_mtime_ns}"
     try:
         known = read_json(memory)
     except InputError:
@@ -211,19 +235,44 @@ def digest(path: Path) -> str:
     """
     try:
         if path.is_dir():
-            return sha256_json([[item.relative_to(path).as_posix(), sha256_file(item)] for item in files(path)])
+            return sha256_json(
+                [[printable(item.relative_to(path).as_posix()), sha256_file(item)] for item in files(path)]
+            )
         return sha256_file(path)
     except OSError as error:
         raise InputError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
 
 
-def files(folder: Path) -> list[Path]:
-    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed."""
+def _is_utf8(name: str) -> bool:
+    return printable(name) == name
+
+
+def files(
+    folder: Path, *, follow_links: bool = True, unusable: Callable[[Path], None] = lambda path: None
+) -> list[Path]:
+    """All files below a folder, in the order of their paths. Raises OSError where a folder cannot be listed.
+
+    Args:
+        follow_links: also enter linked folders.
+        unusable: called with links that lead nowhere, or back to a folder above them.
+    """
     found: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=_raise):
-        found += [path for name in names if (path := Path(root, name)).is_file()]
+
+    def walk(here: Path, above: tuple[str, ...]) -> None:
+        real = os.path.realpath(here)
+        for entry in os.scandir(here):
+            path = here / entry.name
+            if entry.is_dir():
+                if not entry.is_symlink():
+                    walk(path, (*above, real))
+                elif os.path.realpath(path) in (*above, real):
+                    unusable(path)
+                elif follow_links:
+                    walk(path, (*above, real))
+            elif entry.is_file():
+                found.append(path)
+            elif entry.is_symlink():
+                unusable(path)
+
+    walk(folder, ())
     return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaylab.analysis.allocation import OpenClaim, Run, all_steps, next_step, with_parents
+from decaylab.analysis.allocation import OpenClaim, Run, next_step, with_parents
 
 LOOKS = (6, 10, 16)
 
@@ -57,6 +57,24 @@ def test_a_finished_run_needs_no_parent():
 def test_a_look_further_off_is_taken_where_the_next_one_decides_nothing():
     step = next_step([claim("c", ["a"], chances=(0.0, 0.9, 0.9))], runs({"a": 1}), ())
     assert step.look == 10
+
+
+def advanced(claim: OpenClaim, reached: int | None) -> OpenClaim:
+    if reached is None:
+        return claim
+    looks = {look: needed for look, needed in claim.looks.items() if look > reached}
+    chances = {look: chance for look, chance in claim.chances.items() if look > reached}
+    return OpenClaim(claim.name, looks, chances, claim.variant)
+
+
+def all_steps(claims, table, done):
+    """The steps that follow each other if no claim is ever decided."""
+    left, there, steps = list(claims), set(done), []
+    while (step := next_step(left, table, there)) is not None:
+        steps.append(step)
+        there.update(step.runs)
+        left = [advanced(claim, step.reaches.get(claim.name)) for claim in left]
+    return steps
 
 
 def test_hopeless_claims_get_no_seeds():

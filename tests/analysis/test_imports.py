@@ -13,6 +13,7 @@ BELOW = (
     "spec",
     "sources",
     "files",
+    "locks",
     "errors",
     "workspace",
     "plugins",

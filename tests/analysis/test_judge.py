@@ -325,6 +325,40 @@ def test_the_slope_of_the_best_decay(lab):
     }
 
 
+def test_the_optimum_of_one_arm_against_that_of_another(lab):
+    """Errors are lowest at a decay of 10^-2.2 where the width is 100, and of 10^-1.8 where it is 10."""
+    axes = {"width": [10, 100], "weight_decay": [0, 0.001, 0.01, 0.1], "seed": [0, 1]}
+    grids = {"wide": {"label": "w", "axes": axes}}
+
+    def parabola(p):
+        away = math.log10(p["weight_decay"] or 1e-9) + {10: 1.8, 100: 2.2}[p["width"]]
+        return {"test_error": 0.2 + 0.1 * away**2}
+
+    wide, narrow = ({"grid": "wide", "width": width} for width in (100, 10))
+    along = {"optimum_over": "weight_decay", "optimum_among": [0.001, 0.01, 0.1]}
+    rep = lab.replication(lab.test(arm=wide, minus=narrow, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", parabola)
+    assert judged(lab, rep)[0].estimate == pytest.approx(-0.4)
+    rep = lab.replication(lab.test(arm=wide, minus=None, reference=-2.0, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", parabola)
+    assert judged(lab, rep)[0].estimate == pytest.approx(-0.2)
+
+
+def test_an_axis_in_terms_of_the_regime(lab):
+    """The best decay as learning rate x decay x steps: the same however long the run is."""
+    length = {"short": {"steps": 10}, "long": {"steps": 1000}}
+    axes = {"length": length, "weight_decay": [0.001, 0.01, 0.1], "seed": [0, 1]}
+    grids = {"g": {"label": "g", "base": {"schedule": {"kind": "constant"}}, "axes": axes}}
+    along = {"optimum_over": "weight_decay", "in_terms_of": "regime.decay_exponent"}
+    arms = {"arm": {"grid": "g", "length": "long"}, "minus": {"grid": "g", "length": "short"}}
+    rep = lab.replication(lab.test(**arms, **along), grids=grids, scales={})
+    lab.fill(rep, "laptop", lambda p: {"test_error": 0.2 + 0.1 * (math.log10(p["weight_decay"]) + 2) ** 2})
+    assert judged(lab, rep)[0].estimate == pytest.approx(2)  # the same decay over a hundred times the steps
+    along["in_terms_of"] = "regime.size"
+    with pytest.raises(InputError, match=r"in_terms_of regime\.size: expected one of regime\.decay_exponent"):
+        check_claims(lab.replication(lab.test(**arms, **along), grids=grids, scales={}), "laptop")
+
+
 def test_a_slope_reads_numbers_behind_labels(lab):
     grids = {
         "sizes": {"label": "s", "axes": {"width": {"narrow": 10, "broad": 1000}, "seed": [0, 1]}},
@@ -360,6 +394,10 @@ MLP = {"grid": "mlp", "decay": "on", "learning_rate": 0.3}
         (
             {"minus": None, "slope_over": "width", "arm": {"grid": "wide", "width": 10, "weight_decay": 0.01}},
             "slope_over width: expected at least two different values",
+        ),
+        (
+            {"minus": None, "optimum_over": "weight_decay", "arm": {"grid": "wide", "width": 10}},
+            "optimum_over weight_decay: expected at least three different values",
         ),
     ],
 )

@@ -141,3 +141,25 @@ def test_reductions_agree_with_numpy(values):
         assert value(result, "x", over=(0, 1), reduce=name) == pytest.approx(getattr(np, name)(values))
     line = np.polyfit(np.linspace(0, 1, len(values)), values, 1)
     assert value(result, "x", over=(0, 1), reduce="slope") == pytest.approx(line[0], abs=1e-9)
+
+
+def test_a_metric_at_matched_loss_is_read_between_rows():
+    """Where the loss first falls to the value; rows without either column do not count."""
+    rows = [
+        {"step": 0, "train_loss": 2.0, "trace": 50.0},
+        {"step": 10, "train_loss": 1.5, "trace": np.nan},
+        {"step": 20, "train_loss": 1.0, "trace": 30.0},
+        {"step": 30, "train_loss": 0.5, "trace": 10.0},
+        {"step": 40, "train_loss": 0.9, "trace": 90.0},
+        {"step": 50, "train_loss": 0.4, "trace": 70.0},
+    ]
+    result = run({"train_loss": 0.4, "trace": 70.0}, rows, steps=50)
+    assert value(result, "trace", when=("train_loss", 0.6)) == pytest.approx(14.0)
+    assert value(result, "trace", when=("train_loss", 1.5)) == pytest.approx(40.0)
+    assert value(result, "trace", when=("train_loss", 1.0), log=True) == pytest.approx(math.log(30))
+    assert value(result, "trace", when=("train_loss", 0.1)) is None
+    assert value(result, "trace", when=("train_loss", 3.0)) is None
+    with pytest.raises(InputError, match="metric validation_loss: not in run mlp-1"):
+        value(result, "trace", when=("validation_loss", 1.0))
+    with pytest.raises(ValueError, match="a metric has one of `at`, `over` and `when`"):
+        Metric(name="trace", at=0.5, when=("train_loss", 0.6))

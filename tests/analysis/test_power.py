@@ -14,7 +14,6 @@ from decaylab.analysis.power import (
     forecast,
     margin,
     seeds_to_decide,
-    unanimous_seeds,
     upper_deviation,
 )
 
@@ -64,16 +63,6 @@ def test_seeds_to_decide_are_the_first_look_with_power():
     assert seeds_to_decide(above, 0, 0.03) == 6, "negligible"
     assert seeds_to_decide(Test("within", 0.1), 0, 0.2) is None
     assert seeds_to_decide(Test("within", 0.1), 0.1 + 3 * 0.2, 0.2) == 6
-
-
-def test_unanimous_seeds_decide_a_proportion():
-    n = unanimous_seeds(0.5, "below")
-    test = Test("below", 0.5, "proportion")
-    assert read([0.0] * n, test, Design((n,))).outcome == "reproduced"
-    assert read([0.0] * (n - 1), test, Design((n - 1,))).outcome == "inconclusive"
-    assert unanimous_seeds(0.9, "above") > unanimous_seeds(0.5, "above")
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        unanimous_seeds(0, "above")
 
 
 @pytest.mark.parametrize(("seed", "n"), [(1, 16), (2, 10), (3, 32), (4, 16)])

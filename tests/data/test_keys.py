@@ -29,20 +29,20 @@ KEYS = [
     (ImageData(source="cifar100", image_size=32), "images-cifar100-32px-1bb21d58cd"),
     (
         ImageData(source="cifar10-images.tar.xz", sha256=DIGEST, image_size=16),
-        "images-cifar10-images-tar-xz-16px-c94fc33ab2",
+        "images-cifar10-images-tar-xz-16px-f3e96c71f3",
     ),
-    (ImageData(source="zoo"), "images-zoo-16px-df9a55adcb"),
+    (ImageData(source="zoo"), "images-zoo-16px-3f991e6fc3"),
     (TextData(), "text-stdlib-bytes-6c18a9c1a2"),
     (TextData(tokenizer="gpt2", train_tokens=5), "text-stdlib-gpt2-be5c137ed8"),
     (TextData(source="openwebtext", tokenizer="gpt2"), "text-openwebtext-gpt2-52decbd52b"),
     (TextData(source="fineweb"), "text-fineweb-bytes-afef9ccafb"),
     (
         TextData(source="books-1.tar.xz+books-2.tar.xz", sha256=DIGEST, tokenizer="gpt2"),
-        "text-books-1-tar-xz-books-2-tar-xz-gpt2-56ce88b2f0",
+        "text-books-1-tar-xz-books-2-tar-xz-gpt2-e82605f38c",
     ),
     (
         TextData(source="tinyshakespeare.txt", sha256=DIGEST, order="one_pass"),
-        "text-tinyshakespeare-txt-bytes-2b5a7ace76",
+        "text-tinyshakespeare-txt-bytes-36d1eeceb1",
     ),
 ]
 

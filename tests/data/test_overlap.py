@@ -60,7 +60,7 @@ documents = st.lists(st.text("ab\n", min_size=1, max_size=30), min_size=1, max_s
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(training=documents, held_out=documents)
 def test_no_window_of_what_is_kept_stands_in_the_training_text(training, held_out):
     (found,) = clean(training, held_out)

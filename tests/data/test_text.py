@@ -106,7 +106,7 @@ def test_documents_that_differ_in_line_ends_or_byte_order_mark_are_kept_once(fol
     assert meta(prepare(data, Layout(tmp_path / "twice"), choice))["documents"] == counts
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), min_size=3),
     repeats=st.integers(1, 3),
@@ -135,7 +135,7 @@ def test_the_order_of_files_does_not_matter(folder, tmp_path):
 
 
 @given(st.lists(st.text(min_size=1, max_size=30_000), max_size=19))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_few_documents_are_cut_into_blocks_that_lose_nothing(texts):
     blocks = list(_as_documents(texts))
     assert "".join(blocks) == "".join(texts)
@@ -160,7 +160,7 @@ def test_several_sources_are_joined(folder, tmp_path):
     found = split_documents(prepare(data, Layout(tmp_path / "results"), choice))
     everything = [item for items in found.values() for item in items]
     assert len(everything) == 41
-    assert "more \N{REPLACEMENT CHARACTER} text".encode() in everything
+    assert "more ÿ text".encode() in everything, "no UTF-8, so it is read as Windows-1252"
 
 
 def test_standard_library_has_no_tests_and_no_installed_packages():
@@ -188,7 +188,7 @@ def test_targets_are_the_inputs_one_token_later(folder, tmp_path):
     assert data.steps_per_epoch == (len(train) - 1) // 16 / 4
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 3),
     steps=st.lists(st.integers(0, 100), min_size=1, max_size=5),
@@ -203,7 +203,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(folder, tmp_path, seed, ste
     assert not torch.equal(opened(folder, tmp_path, seed=seed + 1, order=order).batch(0)[0], data.batch(0)[0])
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 5), batch_size=st.integers(1, 20), length=st.integers(1, 100))
 def test_one_pass_never_repeats_a_window_and_then_refuses(folder, tmp_path, seed, batch_size, length):
     data = opened(folder, tmp_path, batch_size=batch_size, seed=seed, context_length=length, order="one_pass")
@@ -351,7 +351,7 @@ def test_bad_sources_are_one_line_and_leave_nothing(tmp_path, monkeypatch):
     (tmp_path / "gone.txt").unlink()
     cases = {
         "unknown-data": r"'unknown-data': not found in",
-        "bad.tar.xz": r"bad\.tar\.xz: corrupt archive",
+        "bad.tar.xz": r"bad\.tar\.xz: damaged archive",
         "binary.dat": r"binary\.dat: expected text, or an archive",
         "short.txt": r"short\.txt: too little text: nothing is left for train and test",
         "none": r"none: no files ending in \.txt",

@@ -93,7 +93,7 @@ def test_forward_equals_a_slow_reference(variant):
     data=st.data(),
     qk_norm=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_token_changes_no_earlier_logit(tokens, data, qk_norm):
     place = data.draw(st.integers(1, len(tokens) - 1))
     module = build(qk_norm=qk_norm)

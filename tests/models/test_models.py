@@ -12,12 +12,33 @@ IMAGE_MODELS = {
     "resnet": spec.PreActResNet(width=4, blocks=(1, 1, 1)),
     "resnet_shortcut_norm": spec.PreActResNet(width=4, blocks=(2, 1), shortcut_norm=True),
     "resnet_scale_invariant": spec.PreActResNet(width=4, blocks=(1, 1), norm_affine=False),
+    "vit": spec.ViT(patch_size=4, layers=1, heads=2, width=8),
 }
 GPT = spec.GPT(layers=1, heads=2, width=8, context_length=8)
 MODELS = IMAGE_MODELS | {"gpt": GPT, "gpt_untied": GPT.model_copy(update={"tied": False, "dropout": 0.5})}
 
 # what each model has in each group, by name; written by hand, as an expert would file them
 GROUPS = {
+    "vit": {
+        "convolution": ["patches.weight"],
+        "attention": ["blocks.0.attention.qkv.weight", "blocks.0.attention.output.weight"],
+        "mlp": ["blocks.0.mlp.0.weight", "blocks.0.mlp.2.weight"],
+        "norm": [
+            f"{place}.{kind}" for place in ("blocks.0.norm1", "blocks.0.norm2", "norm") for kind in ("weight", "bias")
+        ],
+        "bias": [
+            f"{place}.bias"
+            for place in (
+                "patches",
+                "blocks.0.attention.qkv",
+                "blocks.0.attention.output",
+                "blocks.0.mlp.0",
+                "blocks.0.mlp.2",
+                "head",
+            )
+        ],
+        "head": ["head.weight"],
+    },
     "mlp": {
         "mlp": ["hidden.0.weight", "hidden.1.weight"],
         "bias": ["hidden.0.bias", "hidden.1.bias", "head.bias"],

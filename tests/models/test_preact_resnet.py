@@ -65,6 +65,25 @@ def test_logits_do_not_see_the_common_scale_of_convolutions(shortcut_norm):
     torch.testing.assert_close(module(images()), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_frozen_head_has_the_same_initial_values_and_is_not_trained():
+    frozen, trained = (
+        build_model(spec.PreActResNet(width=4, blocks=(1, 1), frozen_head=choice), classes=5, image_size=8, seed=3)
+        for choice in (True, None)
+    )
+    torch.testing.assert_close(frozen(images().float()), trained(images().float()), rtol=0, atol=0)
+    assert frozen.state_dict().keys() == trained.state_dict().keys()
+    assert set(dict(trained.named_parameters())) - set(dict(frozen.named_parameters())) == {"head.weight", "head.bias"}
+
+
+def test_with_a_frozen_head_the_logits_do_not_see_the_norm_of_the_trained_weights():
+    module = build(SCALE_INVARIANT.model_copy(update={"shortcut_norm": True, "frozen_head": True}))
+    expected = module(images())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter *= 3
+    torch.testing.assert_close(module(images()), expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_a_convolution_inside_a_branch_may_be_scaled_alone(block):
     module = build(SCALE_INVARIANT)

@@ -103,7 +103,7 @@ optimizers = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None)  # also run from a copy without conftest.py
 @given(
     data=st.data(),
     weight_decay=st.floats(0, 0.5),

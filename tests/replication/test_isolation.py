@@ -89,6 +89,13 @@ def test_an_axis_is_one_line(copy, name):
         assert not gone or PER_PROCESS[scale] > 1
 
 
+class Quoted(yaml.SafeDumper):
+    """Numbers stay numbers, also as keys, and text like 1e-5 stays text."""
+
+
+Quoted.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_axis_keeps_the_runs_it_starts_from(copy, name):
     """A second value beside the present one: the runs that exist are the axis's first value."""
@@ -97,7 +104,7 @@ def test_an_axis_keeps_the_runs_it_starts_from(copy, name):
     value = yaml.safe_load(path.read_text())
     grid = next(grid for grid in value["grids"].values() if "start" not in grid)
     grid["axes"]["clip"] = {"as before": {}, "tight": {"gradient_clip": 0.125}}
-    path.write_text(json.dumps(value))
+    path.write_text(yaml.dump(value, Dumper=Quoted, sort_keys=False))
     after = state(copy)
     assert before.claims == after.claims
     # children of the grid start from the new runs as well

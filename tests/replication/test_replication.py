@@ -133,6 +133,34 @@ def test_children_start_from_snapshots_of_their_parents(clone):
     assert all(not spec.snapshots for spec in parents.values() if spec.optimizer.learning_rate == 0.1)
 
 
+def test_runs_follow_those_of_another_grid(tmp_path):
+    probed = {"evaluation": {"every": 10, "log_every": 10, "probes": [{"matrix_norms": {"every": 10}}]}}
+    main = grid(base=probed, axes={"weight_decay": [0, 0.1], "seed": [0, 1]})
+    replay = {
+        "label": "g",
+        "follow": {"grid": "main", "where": {"weight_decay": 0.1}},
+        "base": {"decay": {"weight_decay": 0}},
+        "axes": {"follow.per": ["all", "matrix"], "match": {"norm": {"follow": {"match": "norm"}}}},
+    }
+    rep = changed(tmp_path, grids={"replay": replay, "main": main}, claims=[], scales={}, regimes={})
+    runs = expand(rep, "paper")
+    parents = {spec.run_id: spec for spec, p, _ in runs if p["grid"] == "main"}
+    children = [(spec, p) for spec, p, _ in runs if p["grid"] == "replay"]
+    assert [spec.depth for spec, _, _ in runs] == [0] * 4 + [1] * 4
+    assert sorted((p["seed"], p["follow.per"]) for _, p in children) == [
+        (s, u) for s in (0, 1) for u in ("all", "matrix")
+    ]
+    for spec, parameters in children:
+        assert parents[spec.follow.run.run_id].seed == spec.seed == parameters["seed"]
+        assert spec.follow.run.decay.weight_decay == parameters["weight_decay"] == 0.1
+        assert (spec.decay.weight_decay, spec.follow.per, spec.follow.match) == (0, parameters["follow.per"], "norm")
+    with pytest.raises(InputError, match="`start` or `follow`, not both"):
+        changed(tmp_path, grids={"main": main, "replay": replay | {"start": {"grid": "main", "at": [1.0]}}})
+    lost = replay | {"follow": {"grid": "mian"}}
+    with pytest.raises(InputError, match=r"grids\.replay\.follow\.grid: there is no grid 'mian'"):
+        expand(changed(tmp_path, grids={"main": main, "replay": lost}, claims=[], scales={}, regimes={}), "paper")
+
+
 def test_scales_change_base_axes_and_grids(clone):
     rep = load_replication(replication_file(clone, "tiny"))
     smoke = expand(rep, "smoke")
@@ -195,6 +223,28 @@ def test_a_chosen_source_replaces_the_data_of_parents_and_children(clone):
     assert {(spec.data.source, spec.data.sha256) for spec, _, _ in back} == {("cifar10", None)}
 
 
+def test_a_run_that_goes_on_with_other_data_keeps_them(tmp_path):
+    """`text=` replaces what the parents read. Their children follow if they read the same, else not, nor do theirs."""
+    grids = {
+        "same": {"label": "s", "start": {"grid": "main", "at": [1.0]}, "base": {"steps": 7}},
+        "other": {"label": "o", "start": {"grid": "main", "at": [1.0]}, "base": {"data": {"source": "cifar10"}}},
+        "later": {"label": "l", "start": {"grid": "other", "at": [1.0]}, "base": {"steps": 9}},
+        "main": {"label": "m", "axes": {"seed": [0]}},
+    }
+    rep = changed(tmp_path, grids=grids, scales={})
+    choice = {"images": Choice("photos", "a" * 64)}
+    sources = {
+        parameters["grid"]: (spec.data.source, spec.data.sha256, spec.start and spec.start.run.data.source)
+        for spec, parameters, _ in expand(rep, "paper", choice)
+    }
+    assert sources == {
+        "main": ("photos", "a" * 64, None),
+        "same": ("photos", "a" * 64, "photos"),
+        "other": ("cifar10", None, "photos"),
+        "later": ("cifar10", None, "cifar10"),
+    }
+
+
 @given(
     st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
     st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
@@ -230,6 +280,8 @@ def test_matches_is_being_a_part_of(parameters, where):
         ("arm: {grid: main}, direction: below", "direction: below", "a test selects an arm"),
         ("metric: test_error,", "metric: test_error, terms: [],", "a test selects an arm"),
         ("metric: test_error,", "metric: test_error, minus: {a: 1}, slope_over: seed,", "a slope has no contrast"),
+        ("metric: test_error,", "metric: test_error, slope_over: seed, optimum_over: seed,", "not both"),
+        ("metric: test_error,", "metric: test_error, kind: proportion, optimum_over: seed,", "is of one arm"),
         ("metric: test_error,", "metric: test_error, minus: {a: 1}, kind: proportion,", "a proportion is of one arm"),
         (
             "metric: test_error,",
@@ -237,7 +289,7 @@ def test_matches_is_being_a_part_of(parameters, where):
             "a proportion has no reference",
         ),
         ("at: 0.5}", "at: 1.5}", "tests.0.metric.at: Input should be less than or equal to 1"),
-        ("at: 0.5}", "at: 0.5, over: [0, 1]}", "a metric has `at` or `over`, not both"),
+        ("at: 0.5}", "at: 0.5, over: [0, 1]}", "a metric has one of `at`, `over` and `when`"),
         ("at: 0.5}", "over: [0.5, 0.5]}", "`over` needs two fractions of the run in ascending order"),
         (
             "where: {learning_rate: 0.3}",

@@ -2,7 +2,10 @@
 
 import pytest
 
+from decaylab.errors import InputError
 from decaylab.replication import Replication, arm_key, expand, plan_runs, planned_seeds
+from decaylab.replication.expansion import _axes_at
+from decaylab.replication.schema import Grid, GridOverride
 
 SPEC = {
     "data": {"kind": "images", "source": "procedural", "train_examples": 100, "test_examples": 50},
@@ -79,3 +82,11 @@ def test_a_first_look_with_fewer_seeds_does_not_bind_added_ones(rep):
     assert seeds_of(expand(rep, "paper"), grid="main", weight_decay=0.1) == [0]
     key = arm_key({"grid": "main", "weight_decay": 0.1})
     assert seeds_of(expand(rep, "paper", seeds={key: 4}), grid="main", weight_decay=0.1) == [0, 1, 5, 6]
+
+
+def test_a_multiple_of_a_replaced_axis_is_refused():
+    """The multiple was ignored, and the labels' own values were trained."""
+    grid = Grid(label="g", axes={"weight_decay": [0.1], "seed": [0]})
+    over = GridOverride(arms={"weight_decay": "x 5"}, axes={"weight_decay": [0.2]})
+    with pytest.raises(InputError, match=r"gpu\.arms\.weight_decay: axes\.weight_decay would replace"):
+        _axes_at(grid, over, "gpu")

@@ -42,10 +42,13 @@ def metrics(draw) -> tuple[str, dict]:
     """A metric as people write it, and its fields."""
     name, log = draw(NAMES), draw(st.booleans())
     text, fields = ("log " if log else "") + name, {"name": name} | ({"log": True} if log else {})
-    kind = draw(st.sampled_from(["end", "at", "over"]))
+    kind = draw(st.sampled_from(["end", "at", "over", "when"]))
     if kind == "at":
         at = draw(NUMBERS)
         return f"{text} at {at}", fields | {"at": at}
+    if kind == "when":
+        other, level = draw(NAMES), draw(NUMBERS)
+        return f"{text} when {other} = {level}", fields | {"when": (other, level)}
     if kind == "over":
         low, high = sorted(draw(st.lists(NUMBERS, min_size=2, max_size=2, unique=True)))
         reduce = draw(st.sampled_from(["mean", "min", "max", "slope", None]))

@@ -15,6 +15,7 @@ from decaylab.files import Layout, write_json
 from decaylab.ledger import ledger_file
 from decaylab.replication import expand, load_replication, replication_file
 from decaylab.spec import RunSpec
+from decaylab.spec.base import declared
 from decaylab.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,6 +101,8 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
     drop = spec.schedule.drops[0].step if spec.schedule.drops else spec.steps
     guess = math.log(256 if text else 10)
     shift = paired.normal(0, 0.03)
+    columns = [name for request in spec.evaluation.requests for name in declared("probes", request.name, "COLUMNS")]
+    probed = [*columns, *(f"{name}.{part}" for name in columns for part in PARTS)]
     rows = []
     for step in (step for step in steps if step <= end):
         done = step / spec.steps
@@ -117,6 +120,7 @@ def invent(layout: Layout, spec: RunSpec, diverges: bool = False) -> None:
             row |= {f"{kind}_{name}": value for kind in kinds for name, value in held.items()}
             if spec.ema:
                 row |= {f"ema_{kind}_error": error + 0.01 for kind in kinds} | {"ema_train_loss": loss - 0.05}
+            row |= dict.fromkeys(probed, 0.3 + 0.5 * done - 0.1 * strength)
             if "lost_updates" in spec.evaluation.probes:
                 row |= dict.fromkeys(("lost_updates", "lost_updates.mlp"), min(1, 0.2 + 0.7 * done - 0.1 * strength))
             if "attention" in spec.evaluation.probes:
@@ -174,6 +178,11 @@ def inventor():
     return invent, invent_all
 
 
+PARTS = (
+    *("convolution", "features0", "attention", "mlp", "embedding", "weights", "activations", "block0", "int4", "int8"),
+    *("frequent", "middle", "rare", "qk", "vo"),
+)
+"""into which probes split their columns; each invented column has all of them"""
 LEDGER = """
     sources:
       S000: {title: An invented source, authors: A. Author, year: 2020}
@@ -223,7 +232,8 @@ def clone(tmp_path_factory):
 def repository(tmp_path_factory):
     """(root, layout): the real replications and notebooks, where a test may write results."""
     root = tmp_path_factory.mktemp("repository")
-    (root / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    for name in ("notebooks", "docs"):
+        (root / name).symlink_to(REPOSITORY / name)
     # without the evidence, which pages show where nothing has run
     ignore = shutil.ignore_patterns("evidence")
     shutil.copytree(REPOSITORY / "replications", root / "replications", ignore=ignore)

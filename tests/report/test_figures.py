@@ -196,6 +196,18 @@ def test_differences_are_paired_by_seed(finals):
     assert set(missing["seed"]) == {1, 2}
 
 
+def test_best_trials_are_chosen_on_seeds_that_are_not_shown():
+    losses = {("a", "low"): [1, 1, 1, 9], ("a", "high"): [2, 2, 2, 0], ("b", "low"): [3, 3, 3, 5]}
+    rows = [
+        {"run_id": f"{arm}{trial}{seed}", "strategy": arm, "trial": trial, "seed": 7 - seed, "validation_loss": loss}
+        for (arm, trial), values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    best = figures.best_trials(pd.DataFrame(rows), "validation_loss", by="strategy")
+    assert best["run_id"].to_list() == ["alow3", "blow3"]
+    assert figures.best_trials(pd.DataFrame(rows), "test_loss", by="strategy").empty
+
+
 @given(st.lists(st.floats(0.001, 1), min_size=1, max_size=6, unique=True))
 def test_decay_colours_deepen_and_none_is_grey(levels):
     tints = colours.palette([*levels, 0])

@@ -31,7 +31,16 @@ TEXT: dict[str, Any] = {
 }
 CASES = {
     "resnet": IMAGES,
+    "resnet on a sphere": merge(
+        IMAGES,
+        {
+            "model": {"norm_affine": False, "shortcut_norm": True, "frozen_head": True},
+            "optimizer": {"learning_rate": 0.001},
+            "norm_control": {"radius": 1.0, "every": 2},
+        },
+    ),
     "vgg": merge(IMAGES, {"model": None}) | {"model": {"kind": "vgg", "width": 4, "stages": [1, 1]}},
+    "vit": IMAGES | {"model": {"kind": "vit", "layers": 1, "heads": 2, "width": 8}},
     "mlp": IMAGES | {"model": {"kind": "mlp", "width": 8}},
     "gpt": TEXT,
     "gpt, decay in the loss": merge(TEXT, {"decay": {"form": "l2_loss", "weight_decay": 0.01}}),

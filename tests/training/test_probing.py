@@ -12,6 +12,7 @@ from decaylab.errors import InputError
 from decaylab.files import Layout
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes._protocol import BaseProbe
+from decaylab.training.evaluation import losses, refresh_batch_norm
 from decaylab.training.learner import Learner
 from decaylab.training.probing import Probing, example_passes
 from tests.training.cases import CASES, spec
@@ -108,6 +109,33 @@ def test_a_probe_may_differentiate_twice(setting, case):
     _, _, probing = setting(case, "attention", Curvature())
     found = probing.measure("evaluation", 6)
     assert found["max_weight"].item() == pytest.approx(found["max_logit"].item(), rel=1e-3)
+
+
+class OfTheAverage(BaseProbe):
+    """Loss of the averaged weights on the training examples."""
+
+    def measure(self, view):
+        inputs, targets = next(view.batches("train", 32))
+        with torch.no_grad():
+            return {"max_weight": torch.nn.functional.cross_entropy(view.average()(inputs), targets)}
+
+
+def test_averaged_weights_have_batch_statistics_of_their_own(setting):
+    """The loss is that of the evaluation, although the average was last looked at before any update."""
+    learner, data, probing = setting("resnet", "attention", OfTheAverage())
+    for step in range(6):
+        learner.backward(data.batch(step))
+        learner.update(step, logged=False)
+    found = probing.measure("evaluation", 6)["max_weight"]
+    refresh_batch_norm(learner.ema, data.evaluation("train", 32), learner.model)
+    expected = losses(learner.ema, data, "train", 32, learner.autocast)["train_loss"]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_run_without_an_average_has_none_to_measure(setting):
+    _, _, probing = setting("resnet", "attention", OfTheAverage(), ema=None)
+    with pytest.raises(InputError, match="a probe asks for averaged weights; expected `ema`"):
+        probing.measure("evaluation", 6)
 
 
 class Writes(BaseProbe):

@@ -7,7 +7,8 @@ for job in PLAN.jobs:
             job.name
         input:
             data=[PLAN.meta(key) for key in job.data],
-            snapshots=[PLAN.layout.snapshot(*parent) for parent in job.parents],
+            snapshots=[PLAN.layout.snapshot(*start) for start in job.starts],
+            followed=[PLAN.layout.metrics(run_id) for run_id in job.followed],
         output:
             summaries=[PLAN.layout.summary(run_id) for run_id in job.run_ids],
             metrics=[PLAN.layout.metrics(run_id) for run_id in job.run_ids],

@@ -20,7 +20,7 @@ class Run:
     seconds: float
     """core-seconds it takes"""
     parents: tuple[str, ...] = ()
-    """runs whose snapshots it starts from"""
+    """runs that it starts from or follows"""
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,6 @@ def next_step(
     return None
 
 
-def all_steps(
-    claims: Sequence[OpenClaim], runs: Mapping[str, Run], done: Collection[str], threshold: float = HOPELESS
-) -> tuple[Step, ...]:
-    """The steps that follow each other if no claim is ever decided: an upper bound of what is left to train."""
-    finished = set(done)
-    left = list(claims)
-    steps: list[Step] = []
-    while (step := next_step(left, runs, finished, threshold=threshold)) is not None:
-        steps.append(step)
-        finished.update(step.runs)
-        left = [_advanced(claim, step.reaches.get(claim.name)) for claim in left]
-    return tuple(steps)
-
-
 def with_parents(wanted: Iterable[str], runs: Mapping[str, Run]) -> frozenset[str]:
     """The runs and everything that they start from."""
     found: set[str] = set()
@@ -149,11 +135,3 @@ def _parents_first(missing: frozenset[str], runs: Mapping[str, Run]) -> tuple[st
         if run in missing:
             add(run)
     return tuple(ordered)
-
-
-def _advanced(claim: OpenClaim, reached: int | None) -> OpenClaim:
-    if reached is None:
-        return claim
-    looks = {look: needed for look, needed in claim.looks.items() if look > reached}
-    chances = {look: chance for look, chance in claim.chances.items() if look > reached}
-    return OpenClaim(claim.name, looks, chances, claim.variant)

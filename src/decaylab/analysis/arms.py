@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from decaylab.errors import InputError
+from decaylab.regime import regime_of
 from decaylab.replication import (
     Claim,
     Metric,
@@ -50,13 +51,13 @@ class ArmRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Arm:
-    """The runs of a selector. A plain arm has one cell; `best` and a slope's axis have one for each value."""
+    """The runs of a selector. A plain arm has one cell; `best`, slopes and optima have one for each value."""
 
     selector: Selector
     cells: dict[Key, dict[Seed, ArmRun]]
     """values of `axes`: seed: run"""
     axes: tuple[str, ...]
-    """the slope's axis, if there is one, then those whose value is `best`"""
+    """that of a slope or an optimum, if there is one, then those whose value is `best`"""
 
     def seeds(self, present: set[str] | None = None) -> list[Seed]:
         """Seeds that every cell has, in planned order; with `present` only those whose runs are all in it."""
@@ -72,11 +73,11 @@ class Arm:
         for cell in self.cells.values():
             yield from (run.id for run in cell.values())
 
-    def groups(self, slope: bool) -> dict[Key, list[Key]]:
-        """Cells among which the best is chosen: all of them, or those of each value of the slope's axis."""
+    def groups(self, along: bool) -> dict[Key, list[Key]]:
+        """Cells among which the best is chosen: all of them, or those of each value along the first axis."""
         groups: dict[Key, list[Key]] = {}
         for key in self.cells:
-            groups.setdefault(key[:1] if slope else (), []).append(key)
+            groups.setdefault(key[:1] if along else (), []).append(key)
         return groups
 
 
@@ -133,9 +134,14 @@ class RunIndex:
         runs = [ArmRun(spec.run_id, spec, parameters) for spec, parameters, _ in planned]
         return cls(rep, scale, runs, set(grids_at(rep, scale)))
 
-    def arm(self, selector: Selector, where: str, slope_over: str | None = None) -> Arm:
-        """The runs of a selector: one for each seed (and value of a free axis). Raises InputError."""
-        axes = ((slope_over,) if slope_over else ()) + tuple(key for key, value in selector.items() if value == BEST)
+    def arm(self, selector: Selector, where: str, along: str | None = None, values: list[Scalar] | None = None) -> Arm:
+        """The runs of a selector: one for each seed (and value of a free axis). Raises InputError.
+
+        Args:
+            along: the axis of a slope or an optimum.
+            values: those of its values that count; None takes all.
+        """
+        axes = ((along,) if along else ()) + tuple(key for key, value in selector.items() if value == BEST)
         fixed = {key: value for key, value in selector.items() if value != BEST}
         shown = ", ".join(f"{key}={value}" for key, value in selector.items())
         found = self._select(fixed, f"{where}: arm {shown}")
@@ -143,6 +149,8 @@ class RunIndex:
             found = [run for run in found if axis in run.parameters]
             if not found:
                 raise InputError(f"{where}: arm {shown}: no run at {self.scale} scale has a parameter {axis}")
+        if values is not None:
+            found = [run for run in found if run.parameters[along] in values]
         cells: dict[Key, dict[Seed, ArmRun]] = {}
         for run in found:
             cell = cells.setdefault(tuple(run.parameters[axis] for axis in axes), {})
@@ -156,7 +164,7 @@ class RunIndex:
                     f"they differ in {', '.join(differ)}, so select one"
                 )
         arm = Arm(selector, cells, axes)
-        if not arm.seeds():
+        if not cells or not arm.seeds():
             raise InputError(f"{where}: arm {shown}: its runs share no seed at {self.scale} scale")
         return arm
 
@@ -183,11 +191,13 @@ class RunIndex:
             parts = [(test.arm, 1.0, test.metric)]
             if test.minus is not None:
                 parts.append((test.minus, -1.0, test.metric))
-        terms = [ArmTerm(self.arm(arm | over, where, test.slope_over), weight, metric) for arm, weight, metric in parts]
+        along = test.along, test.optimum_among
+        terms = [ArmTerm(self.arm(arm | over, where, *along), weight, metric) for arm, weight, metric in parts]
         if not common_seeds(terms):
             raise InputError(f"{where}: its arms share no seed at {self.scale} scale")
-        if test.slope_over:
-            abscissae(terms[0].arm, test, where)
+        if test.along:
+            for term in terms:
+                abscissae(term.arm, test, where)
         return terms
 
     def where(self, claim: Claim, test: Test | None = None, variant: Variant | None = None) -> str:
@@ -199,25 +209,33 @@ class RunIndex:
 
 
 def abscissae(arm: Arm, test: Test, where: str) -> list[float]:
-    """Numeric values of the slope's axis, on its scale: the labels or, where they are text, the spec's values.
+    """Numeric values of the axis of a slope or an optimum, on its scale: labels or, for text, what the spec has there.
 
     Raises:
-        InputError: a value that is no number or has no logarithm, or fewer than two different ones.
+        InputError: a value that is no number or has no logarithm, or too few different ones (2, of an optimum 3).
     """
+    axis, fewest = ("slope_over", 2) if test.slope_over else ("optimum_over", 3)
+    where = f"{where}: {axis} {test.along}"
     values = []
-    for (label, *_), keys in arm.groups(slope=True).items():
+    for (label, *_), keys in arm.groups(along=True).items():
         value: Any = label
-        if isinstance(label, str | bool):
-            value = next(iter(arm.cells[keys[0]].values())).spec.model_dump(mode="json")
-            for key in path_of_axis(test.slope_over):
+        spec = next(iter(arm.cells[keys[0]].values())).spec
+        if test.in_terms_of:
+            numbers = {f"regime.{name}": number for name, number in regime_of(spec).numbers().items()}
+            if test.in_terms_of not in numbers:
+                raise InputError(f"{where}: in_terms_of {test.in_terms_of}: expected one of {', '.join(numbers)}")
+            value = numbers[test.in_terms_of]
+        elif isinstance(label, str | bool):
+            value = spec.model_dump(mode="json")
+            for key in path_of_axis(test.along):
                 value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str | bool) or value is None:
-            raise InputError(f"{where}: slope_over {test.slope_over}: {label!r} is no number, nor is it in the spec")
+            raise InputError(f"{where}: {label!r} is no number, nor is it in the spec")
         if test.slope_scale == "log10" and value <= 0:
-            raise InputError(f"{where}: slope_over {test.slope_over}: {value:g} has no log10; use slope_scale: linear")
+            raise InputError(f"{where}: {value:g} has no log10; use slope_scale: linear")
         values.append(math.log10(value) if test.slope_scale == "log10" else float(value))
-    if len(set(values)) < 2:
-        raise InputError(f"{where}: slope_over {test.slope_over}: expected at least two different values")
+    if len(set(values)) < fewest:
+        raise InputError(f"{where}: expected at least {('two', 'three')[fewest - 2]} different values")
     return values
 
 

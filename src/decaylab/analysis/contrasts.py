@@ -11,6 +11,7 @@ import numpy as np
 from decaylab.analysis import statistics
 from decaylab.analysis.arms import BEST, Arm, ArmTerm, Key, Seed, abscissae
 from decaylab.analysis.metrics import evaluate
+from decaylab.analysis.optimum import optimum
 from decaylab.analysis.results import Results
 from decaylab.analysis.verdict import ChosenSetting
 from decaylab.replication import Metric, Test
@@ -28,7 +29,7 @@ class Contrast:
 
 
 Settings = Mapping[tuple[int, Key], Key | None]
-"""(term, value of the slope's axis): the chosen cell of the arm; None if no cell has numbers"""
+"""(term, value along the test's axis): the chosen cell of the arm; None if no cell has numbers"""
 
 
 def choose_settings(
@@ -43,9 +44,9 @@ def choose_settings(
     """
     settings: dict[tuple[int, Key], Key | None] = {}
     chosen: list[ChosenSetting] = []
-    skip = 1 if test.slope_over else 0  # the slope's axis comes first, then those of the best values
+    skip = 1 if test.along else 0  # the test's axis comes first, then those of the best values
     for number, term in enumerate(terms):
-        for value, cells in term.arm.groups(bool(test.slope_over)).items():
+        for value, cells in term.arm.groups(bool(test.along)).items():
             if BEST not in term.arm.selector.values():
                 settings[number, value] = cells[0]
                 continue
@@ -53,7 +54,7 @@ def choose_settings(
             key = _best(term.arm, cells, tuning, test.best_by or test.metric, results, where)
             settings[number, value] = key
             if key is not None:
-                at = {test.slope_over: value[0]} if test.slope_over else {}
+                at = {test.along: value[0]} if test.along else {}
                 values = dict(zip(term.arm.axes[skip:], key[skip:], strict=True))
                 setting = ChosenSetting(arm=term.arm.selector | at, tuned_on=tuning, values=values)
                 chosen += [setting] if setting not in chosen else []
@@ -69,7 +70,7 @@ def contrast(
     read: list[float] = []
     for number, term in enumerate(terms):
         points: list[float | None] = []
-        for value in term.arm.groups(bool(test.slope_over)):
+        for value in term.arm.groups(bool(test.along)):
             key = settings[number, value]
             if key is None:
                 points.append(None)
@@ -81,10 +82,17 @@ def contrast(
             total = None
         elif total is not None:
             read += points
-            point = statistics.slope(abscissae(term.arm, test, where), points) if test.slope_over else points[0]
-            total += term.weight * point
+            total += term.weight * _point(test, term, points, where)
     # two terms may read different metrics of one run
     return Contrast(total, list(dict.fromkeys(run_ids)), set(read) <= {0.0, 1.0})
+
+
+def _point(test: Test, term: ArmTerm, points: list[float], where: str) -> float:
+    """An arm's number: its value, or the slope or the optimum of its values along the test's axis."""
+    if not test.along:
+        return points[0]
+    along = statistics.slope if test.slope_over else optimum
+    return along(abscissae(term.arm, test, where), points)
 
 
 def runs_of(test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings) -> list[str]:
@@ -92,7 +100,7 @@ def runs_of(test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings) ->
     return [
         term.arm.cells[key][seed].id
         for number, term in enumerate(terms)
-        for value in term.arm.groups(bool(test.slope_over))
+        for value in term.arm.groups(bool(test.along))
         if (key := settings[number, value]) is not None
     ]
 

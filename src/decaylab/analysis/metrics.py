@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from decaylab.analysis import statistics
@@ -30,13 +31,15 @@ def _value(run: RunResult, metric: Metric, where: str) -> float | None:
 
     Returns:
         None if the run has no such number: a value that is not finite, the logarithm of zero, the slope of a diverged
-        loss, or a column that a diverged run ended too early to record.
+        loss, a column that a diverged run ended too early to record, or with `when` a value that is never reached.
 
     Raises:
         InputError: there is no such column, or nothing was recorded in the window; the line starts with `where`.
     """
     if metric.name in SUMMARY_METRICS:
         return _log(_summary_value(run, metric.name), metric.log)
+    if metric.when is not None:
+        return _log(_matched(run, metric, where), metric.log)
     slope = metric.over is not None and metric.reduce == "slope"
     end = 1.0 if metric.at is None else metric.at
     end = metric.over[1] if metric.over else end
@@ -60,6 +63,18 @@ def _value(run: RunResult, metric: Metric, where: str) -> float | None:
     if None in points:
         return None
     return statistics.slope(steps / run.steps, points)
+
+
+def _matched(run: RunResult, metric: Metric, where: str) -> float | None:
+    """The metric where another column first falls to a value; None if that never happens between two rows."""
+    other, level = metric.when
+    _, values = _series(run, metric.model_copy(update={"when": None}), where)
+    steps, others = _series(run, Metric(name=other), where)
+    rows = [(values[index], others[index]) for index in steps.index if index in values.index]
+    for (before, high), (after, low) in itertools.pairwise(rows):
+        if high > level >= low:
+            return float(after + (before - after) * (level - low) / (high - low))
+    return None
 
 
 def chance_level(run: RunResult, name: str) -> float | None:

@@ -108,14 +108,6 @@ def seeds_to_decide(test: Test, effect: float, deviation: float, design: Design 
     return None
 
 
-def unanimous_seeds(smallest_effect: float, direction: str, confidence: float = SEQUENTIAL.confidence) -> int:
-    """How many seeds that all agree decide a proportion: 1 - boundary to the power of n must be below the error."""
-    other = smallest_effect if direction == "above" else 1 - smallest_effect
-    if not 0 < other < 1:
-        raise ValueError(f"a proportion is held against a share between 0 and 1, not {smallest_effect:g}")
-    return math.floor(math.log((1 - confidence) / 2) / math.log(other)) + 1
-
-
 @dataclass(frozen=True)
 class Chance:
     """Probabilities of a test's outcomes at a later look, given the values so far."""

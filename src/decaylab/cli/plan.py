@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,10 +28,13 @@ from decaylab.cli.options import (
     workspace,
 )
 from decaylab.errors import InputError
+from decaylab.files import Layout, read_json
 from decaylab.replication import Replication, plan_here
+from decaylab.sources import found_lines
 
 if TYPE_CHECKING:
     from decaylab.analysis.prospects import Prospect
+    from decaylab.spec import RunSpec
 
 SHOWN_GPUS = ("NVIDIA H200", "NVIDIA A100")
 """columns of the table; --json has all known GPUs"""
@@ -48,6 +54,7 @@ def plan(
     space = workspace(scale, images, text, results)
     reps = selected(names)
     runs = plan_here(reps, space)
+    _check_fit([run.spec for run in runs.values()], space.layout)
     from decaylab.training.cost.pricing import Pricer, is_finished, plan_row
     from decaylab.training.startup import postpone_compiler
 
@@ -145,17 +152,38 @@ def data(
     results: ResultsOption = RESULTS,
     key: Annotated[list[str] | None, typer.Option(help="only these data sets, by the names of their folders")] = None,
 ) -> None:
-    """Prepare the data sets that the runs need: download, check, unpack, tokenise."""
+    """Prepare the data sets that the runs need: download, check, unpack, tokenise. Says what was read and left out."""
     space = workspace(scale, images, text, results)
     runs = plan_here(selected(names), space)
     from decaylab.data import prepare, prepared_key
 
-    wanted = {prepared_key(run.spec.data): run.spec.data for run in runs.values()}
+    wanted: dict[str, list[RunSpec]] = defaultdict(list)
+    for run in runs.values():
+        wanted[prepared_key(run.spec.data)].append(run.spec)
     for name in key or wanted:
         if name not in wanted:
             raise InputError(f"data: --key {name}: expected one of {', '.join(wanted)}")
-        spec = wanted[name]
-        typer.echo(prepare(spec, space.layout, space.choices.get(spec.kind)))
+        source = wanted[name][0].data
+        folder = prepare(source, space.layout, space.choices.get(source.kind))
+        typer.echo(folder)
+        found = read_json(folder / "meta.json").get("found")
+        for line in found_lines(found) if found else ():
+            typer.echo(f"  {line}", err=True)
+        _check_fit(wanted[name], space.layout)
+
+
+def _check_fit(specs: Iterable[RunSpec], layout: Layout) -> None:
+    """Refuse runs that ask for more data than there are; what is not prepared yet is not known."""
+    from decaylab.data import prepared_key
+    from decaylab.data.fitting import check_fit
+
+    prepared: dict[Path, dict[str, Any]] = {}
+    for spec in specs:
+        path = layout.prepared(prepared_key(spec.data)) / "meta.json"
+        if path not in prepared and path.is_file():
+            prepared[path] = read_json(path)
+        if path in prepared:
+            check_fit(spec, prepared[path])
 
 
 def register(names: Names = None, results: ResultsOption = RESULTS) -> None:

@@ -42,6 +42,8 @@ def prepared_key(data: Data) -> str:
     else:
         fields |= {"sha256": data.sha256, "image_size": data.image_size}
         detail = f"{data.image_size}px"
+    if about.reader_version > 1:
+        fields["reader_version"] = about.reader_version
     for name in about.key_fields:
         fields[name] = platform.python_version() if name == "python" else getattr(data, name)
     source = re.sub(r"[^A-Za-z0-9]+", "-", data.source)[:40].strip("-")

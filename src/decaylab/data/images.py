@@ -69,24 +69,6 @@ def statistics(images: np.ndarray) -> dict[str, list[float]]:
     return {"mean": mean, "std": [value**0.5 or 1.0 for value in variance]}
 
 
-def pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise InputError("image files need Pillow: pip install decaylab[images]") from None
-    return Image
-
-
-def resize(picture: Any, size: int) -> np.ndarray:
-    """The central square of a PIL image, averaged over areas: uint8 [size, size, 3]."""
-    from PIL import Image, ImageOps
-
-    picture = picture.convert("RGB")
-    if picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), method=Image.Resampling.BOX)
-    return np.asarray(picture)
-
-
 def balanced(labels: np.ndarray, seed: int) -> np.ndarray:
     """All indices in an order of which every beginning is class-balanced: smaller subsets lie in larger ones."""
     rank = np.empty(len(labels), dtype=np.int64)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from decaylab.data.base import Dataset
+from decaylab.data.checks import HELD_OUT
 from decaylab.data.draws import generator, move
 from decaylab.data.overlap import without_overlap
 from decaylab.data.store import meta
@@ -28,11 +29,11 @@ from decaylab.sources import source_of
 from decaylab.spec import TextData
 
 SPLITS = ("train", "validation", "test")
-_HELD_OUT = 0.05
-"""share of the documents in each of validation and test"""
 _FEW_DOCUMENTS = 20
 _BLOCKS = 100
 _BLOCK_CHARACTERS = 2000
+_LARGE = 0.1
+"""share of the tokens beyond which a document would upset the splits"""
 # Larger arrays stay on the disk when training on a GPU.
 _DEVICE_BYTES = 4 << 30
 _OFFSET_STEPS = 256
@@ -126,21 +127,41 @@ def _write_sorted(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dic
                 places[digest] = (end, len(tokens))
                 tokens.tofile(file)
                 end += len(tokens)
+    tokens = np.memmap(unsorted, dtype=encoder.dtype, mode="r") if end else np.empty(0, encoder.dtype)
+    _cut_large(places, tokens, encoder)
     order = sorted(places)
-    held_out = max(1, round(_HELD_OUT * len(order)))
+    held_out = max(1, round(HELD_OUT * len(order)))
     parts = {
         "validation": order[:held_out],
         "test": order[held_out : 2 * held_out],
         "train": order[2 * held_out :],
     }
-    tokens = np.memmap(unsorted, dtype=encoder.dtype, mode="r") if end else np.empty(0, encoder.dtype)
     for split, digests in parts.items():
         with open(_file(folder, split), "wb") as file:
             for start, length in map(places.__getitem__, digests):
                 tokens[start : start + length].tofile(file)
+                if tokens[start + length - 1] != encoder.separator:
+                    np.array(encoder.separator, dtype=encoder.dtype).tofile(file)
     del tokens
     unsorted.unlink()
     return {split: len(parts[split]) for split in SPLITS}
+
+
+def _cut_large(places: dict[bytes, tuple[int, int]], tokens: np.ndarray, encoder: Tokenizer) -> None:
+    """Replace documents that hold much of all tokens [n] by blocks of them, cut after a line."""
+    large = max(_LARGE * len(tokens), 4 * _BLOCK_CHARACTERS)
+    size = max(len(tokens) // _BLOCKS, _BLOCK_CHARACTERS)
+    for digest, (start, length) in list(places.items()):
+        if length <= large:
+            continue
+        del places[digest]
+        end = start + length
+        while start < end:
+            near = np.flatnonzero(encoder.line_ends[tokens[start + size - 1 : min(start + 2 * size, end)]])
+            stop = min(start + size + int(near[0]) if len(near) else start + size, end)
+            block = tokens[start:stop]
+            places[hashlib.sha256(block.tobytes()).digest()] = (start, len(block))
+            start = stop
 
 
 def _as_documents(texts: Iterable[str]) -> Iterator[str]:
@@ -168,7 +189,7 @@ def _write_stream(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dic
     try:
         for text, tokens in encoder.documents(filter(None, texts)):
             place = int.from_bytes(_digest(text)[:8]) / 2**64
-            split = "validation" if place < _HELD_OUT else "test" if place < 2 * _HELD_OUT else "train"
+            split = "validation" if place < HELD_OUT else "test" if place < 2 * HELD_OUT else "train"
             tokens.tofile(files[split])
             counts[split] += 1
     finally:

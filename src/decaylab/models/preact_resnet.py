@@ -1,7 +1,8 @@
 """Pre-activation ResNet (He et al. 2016) as in the EPFL experiments, with batch norm on the input.
 
 Without `norm_affine`, the logits do not change when all convolutions are multiplied by one factor (up to the eps of
-the norms). Convolutions then have biases, which the next norm removes; they are kept because the source has them.
+the norms), and with `frozen_head` nothing else is trained. Convolutions then have biases, which the next norm removes;
+they are kept because the source has them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ class Block(nn.Module):
         return self.conv2(F.relu_(self.norm2(self.conv1(activated)))).add_(x)
 
 
+class FrozenLinear(nn.Linear):
+    """A linear layer that is not trained: its weight and bias are buffers."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        for name, initial in list(self.named_parameters()):
+            delattr(self, name)
+            self.register_buffer(name, initial.detach())
+
+
 class PreActResNet(nn.Module):
     def __init__(self, model: spec.PreActResNet, classes: int):
         super().__init__()
@@ -52,7 +63,7 @@ class PreActResNet(nn.Module):
                 width = after
         self.blocks = nn.Sequential(*blocks)
         self.norm = BatchNorm2d(width, affine=affine)
-        self.head = nn.Linear(width, classes)
+        self.head = (FrozenLinear if model.frozen_head else nn.Linear)(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] of any size -> logits [B, classes]."""

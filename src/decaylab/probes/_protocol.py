@@ -38,6 +38,8 @@ class View:
     """parameter group: its weights; at the moment `update` their gradients are those of the last update"""
     loss: Callable[[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor], Tensor]
     """weights by name, buffers by name, inputs, targets -> mean loss, 0-d; can be differentiated twice"""
+    average: Callable[[], nn.Module]
+    """the moving average of the weights in evaluation mode, with batch statistics of its own; the run must keep one"""
     batches: Callable[[str, int | None], Iterator[Batch]]
     """split and number of examples -> fixed evaluation batches, the same for every seed"""
     autocast: Callable[[], contextlib.AbstractContextManager[Any]]

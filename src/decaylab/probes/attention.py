@@ -51,15 +51,15 @@ def attention_logits(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         inputs: a batch that the model takes.
 
     Returns:
-        max_logit: of the output; max_weight: of the parameters; attention_logit: of causal attention, after
-        scaling and before softmax, absent in models without attention.
+        max_logit: of the output; max_weight: of the parameters; attention_logit: after scaling and before softmax, in
+        causal attention of keys not after their query, absent in models without attention.
     """
     largest: list[Tensor] = []
 
     def watch(module: Any, arguments: tuple[Any, ...]) -> None:
         query, key, _ = module.query_key_value(*arguments)
         with torch.autocast(query.device.type, enabled=False):
-            largest.append(_largest_logit(query.float(), key.float()))
+            largest.append(_largest_logit(query.float(), key.float(), getattr(module, "causal", True)))
 
     handles = [
         module.register_forward_pre_hook(watch)
@@ -79,11 +79,12 @@ def attention_logits(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     return result
 
 
-def _largest_logit(query: Tensor, key: Tensor) -> Tensor:
-    """Largest |query . key| / sqrt(size) over keys not after their query; both [B, heads, T, size]."""
+def _largest_logit(query: Tensor, key: Tensor, causal: bool = True) -> Tensor:
+    """Largest |query . key| / sqrt(size), if `causal` over keys not after their query; both [B, heads, T, size]."""
     _, heads, length, size = query.shape
     rows = max(1, _BLOCK // (heads * length**2))
     parts = [
-        (q @ k.transpose(-2, -1)).tril().abs().amax() for q, k in zip(query.split(rows), key.split(rows), strict=True)
+        (logits.tril() if causal else logits).abs().amax()
+        for logits in (q @ k.transpose(-2, -1) for q, k in zip(query.split(rows), key.split(rows), strict=True))
     ]
     return torch.stack(parts).amax() / math.sqrt(size)

@@ -53,8 +53,7 @@ def seeds_of(
             order = planned_seeds(seeded(grids[parameters["grid"]], grids), most)
             key, count = arm_key(parameters), order.index(parameters["seed"]) + 1
             found[key] = max(found.get(key, 0), count)
-            if spec.start:
-                waiting.append(runs[spec.start.run.run_id])
+            waiting += [runs[parent.run_id] for parent in spec.parents]
     return found
 
 

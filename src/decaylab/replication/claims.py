@@ -36,11 +36,13 @@ class Metric(Strict):
     """natural logarithm of the value, so that differences are ratios"""
     below: float | None = None
     """1 if the value is below this, else 0: for the proportion of runs that fit, say"""
+    when: tuple[str, float] | None = None
+    """where this other column first falls to this value, by linear interpolation between rows that have both"""
 
     @model_validator(mode="after")
     def _check(self) -> Metric:
-        if self.at is not None and self.over is not None:
-            raise ValueError("a metric has `at` or `over`, not both")
+        if (self.at is not None) + (self.over is not None) + (self.when is not None) > 1:
+            raise ValueError("a metric has one of `at`, `over` and `when`")
         if self.over and not 0 <= self.over[0] < self.over[1] <= 1:
             raise ValueError("`over` needs two fractions of the run in ascending order")
         return self
@@ -68,6 +70,7 @@ class Test(Strict):
     `arm` and `minus`: the seed-paired difference of two arms;
     `arm` alone: the arm's value, minus `reference` if given;
     `arm` and `slope_over`: the slope of the metric along an axis (over log10 of its values, or the values);
+    with `optimum_over`, each arm counts by the value of an axis at which its metric is lowest, on the same scale;
     `terms`: any weighted sum.
     """
 
@@ -80,6 +83,12 @@ class Test(Strict):
     terms: list[Term] | None = None
     reference: float = 0.0
     slope_over: str | None = None
+    optimum_over: str | None = None
+    """where along this axis the metric is lowest, by a fit: `analysis.optimum`"""
+    optimum_among: list[Scalar] | None = None
+    """the values of that axis that count; None takes all"""
+    in_terms_of: str | None = None
+    """a number of `decaylab.regime` that takes the place of the axis's values, such as `regime.decay_exponent`"""
     slope_scale: Literal["log10", "linear"] = "log10"
     kind: Literal["mean", "proportion"] = "mean"
     """mean: Student's interval over seeds; proportion: share of seeds (metric 0 or 1), Clopper-Pearson interval"""
@@ -102,13 +111,20 @@ class Test(Strict):
             raise ValueError("a test with `terms` has no contrast and no `slope_over`")
         if self.minus is not None and self.slope_over:
             raise ValueError("a slope has no contrast")
-        if self.kind == "proportion" and (self.minus is not None or self.terms or self.slope_over):
+        if self.slope_over and self.optimum_over:
+            raise ValueError("a test has `slope_over` or `optimum_over`, not both")
+        if self.kind == "proportion" and (self.minus is not None or self.terms or self.along):
             raise ValueError("a proportion is of one arm")
         if self.kind == "proportion" and self.reference:
             raise ValueError("a proportion has no reference; it is compared with the smallest effect")
         if self.direction == "within" and self.smallest_effect == 0:
             raise ValueError("an equivalence test needs a smallest effect above 0")
         return self
+
+    @property
+    def along(self) -> str | None:
+        """The axis along which a slope or an optimum is taken."""
+        return self.slope_over or self.optimum_over
 
 
 class Precondition(Strict):

@@ -43,8 +43,9 @@ def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
         where = f"replications/{rep.name}/replication.yaml: scales.{scale}.grids.{name}"
         axes = _axes_at(grid, over, where)
         start = merge(grid.start.model_dump() if grid.start else {}, over.start) or None
-        # a grid that starts from another inherits its parent's settings instead of the common base
-        common = [] if start else [rep.base, override.base]
+        follow = merge(grid.follow.model_dump() if grid.follow else {}, over.follow) or None
+        # a grid that starts from or follows another inherits its settings instead of the common base
+        common = [] if start or follow else [rep.base, override.base]
         try:
             grids[name] = Grid(
                 label=over.label or grid.label,
@@ -52,12 +53,13 @@ def grids_at(rep: Replication, scale: Scale) -> dict[str, Grid]:
                 axes={key: values for key, values in axes.items() if values is not None},
                 only=grid.only if over.only is None else over.only,
                 start=start,
+                follow=follow,
                 priority=grid.priority,
             )
         except ValidationError as error:
             raise InputError(explain(error, where)) from None
     for name, grid in override.add.items():
-        common = [] if grid.start else [rep.base, override.base]
+        common = [] if grid.parent else [rep.base, override.base]
         grids[name] = grid.model_copy(update={"base": merge({}, *common, grid.base)})
     return grids
 
@@ -70,6 +72,8 @@ def _axes_at(grid: Grid, over: GridOverride, where: str) -> dict[str, Any]:
         changed = {axis: _with_value(axis, values, path, value, here) for axis, values in axes.items()}
         if changed == axes:
             raise InputError(f"{here}: no axis of the grid sets it")
+        if name in over.axes:
+            raise InputError(f"{here}: axes.{name} would replace what it changes; expected one of the two")
         axes = changed
     for axis, values in over.axes.items():
         fragments = isinstance(values, dict) and all(isinstance(value, dict | None) for value in values.values())
@@ -114,7 +118,8 @@ def expand(
 ) -> list[tuple[RunSpec, Parameters, int]]:
     """All runs of a replication at a scale, as (spec, parameters, priority), parents before children.
 
-    `choices` maps `images` and `text` to a source that replaces the replication's own.
+    `choices` maps `images` and `text` to a source that replaces the replication's own. A run that goes on from another
+    with other data than that one's keeps them.
     Snapshots that children start from are added to their parents. `seeds` maps arms (see `arm_key`) to the number of
     seeds they have by now: those beyond the grid's own seeds continue its list, in planned order.
 
@@ -127,15 +132,17 @@ def expand(
     wanted_steps: dict[str, set[int]] = {}
     waiting = dict(grids)
     while waiting:
-        ready = [name for name, grid in waiting.items() if grid.start is None or grid.start.grid not in waiting]
+        ready = [name for name, grid in waiting.items() if grid.parent is None or grid.parent.grid not in waiting]
         if not ready:
-            raise InputError(f"{where}: grids {', '.join(waiting)}: each starts from another; one must start fresh")
+            raise InputError(
+                f"{where}: grids {', '.join(waiting)}: each starts from another or follows it; one must stand alone"
+            )
         for name in ready:
             grid = waiting.pop(name)
             done[name] = []
-            for fragment, parameters in _combinations(name, grid, done, grids, where, seeds or {}):
+            for fragment, parameters, before in _combinations(name, grid, done, grids, where, seeds or {}):
                 label = ", ".join(f"{key}={value}" for key, value in parameters.items())
-                spec = parse_spec(_with_choice(fragment, choices or {}), f"{where}: {scale}: {label}")
+                spec = parse_spec(_with_choice(fragment, choices or {}, before), f"{where}: {scale}: {label}")
                 if spec.start:
                     # also for a child that is not planned yet: its parent would be trained again for the snapshot
                     wanted_steps.setdefault(spec.start.run.run_id, set()).add(spec.start.step)
@@ -169,8 +176,8 @@ def planned_seeds(grid: Grid, count: int) -> list[int]:
 
 def seeded(grid: Grid, grids: Mapping[str, Grid]) -> Grid:
     """The grid whose axes have the seeds: itself, or the one that its runs come from."""
-    while grid.start is not None:
-        grid = grids[grid.start.grid]
+    while grid.parent is not None:
+        grid = grids[grid.parent.grid]
     return grid
 
 
@@ -180,7 +187,10 @@ def _is_planned(parameters: Parameters, grids: Mapping[str, Grid], seeds: Mappin
 
 
 def _combinations(name, grid, done, grids, where, seeds):
-    """Yield (fragment, parameters) for each combination of a grid's axes and, if it has them, its parents."""
+    """Yield (fragment, parameters, source) for each combination of a grid's axes and, if it has them, its parents.
+
+    `source` is that of the parent's own data, whatever the user chose; None without a parent.
+    """
     most = max((count for key, count in seeds.items() if json.loads(key)["grid"] == name), default=0)
     axes = grid.axes | ({"seed": planned_seeds(grid, most)} if "seed" in grid.axes else {})
     names = list(axes)
@@ -188,25 +198,18 @@ def _combinations(name, grid, done, grids, where, seeds):
         list(values.items()) if isinstance(values, dict) else [(value, value) for value in values]
         for values in axes.values()
     ]
-    if grid.start is None:
+    if grid.parent is None:
         parents: list[tuple[dict[str, Any], Parameters]] = [({}, {})]
     else:
-        if grid.start.grid not in grids:
-            raise InputError(f"{where}: grids.{name}.start.grid: there is no grid {grid.start.grid!r} at this scale")
+        link = f"{where}: grids.{name}.{'start' if grid.start else 'follow'}"
+        if grid.parent.grid not in grids:
+            raise InputError(f"{link}.grid: there is no grid {grid.parent.grid!r} at this scale")
         parents = []
-        for fragment, parameters, spec in done[grid.start.grid]:
-            if not matches(parameters, grid.start.where):
-                continue
-            for at in grid.start.at:
-                start = {
-                    "run": spec.model_dump(mode="json"),
-                    "step": max(1, round(at * spec.steps)),
-                    "optimizer_state": grid.start.optimizer_state,
-                }
-                kept = {key: item for key, item in fragment.items() if key != "start"}
-                parents.append((kept | {"start": start}, parameters | {"start_at": at}))
+        for fragment, parameters, spec in done[grid.parent.grid]:
+            if matches(parameters, grid.parent.where):
+                parents += _children(grid, fragment, parameters, spec)
         if not parents:
-            raise InputError(f"{where}: grids.{name}.start.where: no run of grid {grid.start.grid!r} matches")
+            raise InputError(f"{link}.where: no run of grid {grid.parent.grid!r} matches")
     for parent_fragment, parent_parameters in parents:
         for combination in itertools.product(*choices):
             fragment = merge(parent_fragment, grid.base)
@@ -218,7 +221,23 @@ def _combinations(name, grid, done, grids, where, seeds):
                 else:
                     fragment = set_path(fragment, path_of_axis(axis), value)
             if grid.only is None or any(matches(parameters, keep) for keep in _only(grid, parameters, seeds)):
-                yield fragment, parameters
+                yield fragment, parameters, parent_fragment.get("data", {}).get("source")
+
+
+def _children(
+    grid: Grid, fragment: dict[str, Any], parameters: Parameters, spec: RunSpec
+) -> list[tuple[dict[str, Any], Parameters]]:
+    """What runs of a grid inherit from one run of the grid that they start from or follow."""
+    run = spec.model_dump(mode="json")
+    kept = {key: item for key, item in fragment.items() if key not in ("start", "follow")}
+    if grid.start is None:
+        return [(kept | {"follow": {"run": run}}, parameters)]
+    children = []
+    for at in grid.start.at:
+        step = max(1, round(at * spec.steps))
+        start = {"run": run, "step": step, "optimizer_state": grid.start.optimizer_state}
+        children.append((kept | {"start": start}, parameters | {"start_at": at}))
+    return children
 
 
 def _only(grid: Grid, parameters: Parameters, seeds: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -236,13 +255,23 @@ def matches(parameters: Parameters, where: dict[str, Any]) -> bool:
     )
 
 
-def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice]) -> dict[str, Any]:
-    """Replace the data source by the user's choice, in the run and in the run it starts from."""
-    choice = choices.get(fragment.get("data", {}).get("kind"))
+def _with_choice(fragment: dict[str, Any], choices: dict[str, Choice], before: str | None) -> dict[str, Any]:
+    """Replace the data source by the user's choice.
+
+    A run that goes on from another takes that one's source, unless its own differs from `before`, the parent's own.
+    """
+    data = fragment.get("data", {})
+    choice = choices.get(data.get("kind"))
     if choice is None:
         return fragment
     # merge() keeps the old digest when the new source has none, so set it outright
-    return fragment | {"data": fragment["data"] | choice.fields()}
+    chosen = choice.fields()
+    if "start" in fragment:
+        if data.get("source") != before:
+            return fragment
+        parent = fragment["start"]["run"]["data"]
+        chosen = {name: parent.get(name) for name in chosen}
+    return fragment | {"data": data | chosen}
 
 
 def plan_runs(

@@ -51,6 +51,15 @@ class GridStart(Strict):
     optimizer_state: bool = True
 
 
+class GridFollow(Strict):
+    """Runs of this grid follow runs of another grid: one run per followed run. See `spec.Follow`, whose other keys are
+    set by `base` or axes."""
+
+    grid: str
+    where: dict[str, Scalar | list[Scalar]] = {}
+    """only runs with these parameters"""
+
+
 class Grid(Strict):
     """All combinations of the values of some axes, over one base."""
 
@@ -62,8 +71,20 @@ class Grid(Strict):
     only: list[dict[str, Scalar | list[Scalar]]] | None = None
     """keep combinations that match at least one of these"""
     start: GridStart | None = None
+    follow: GridFollow | None = None
     priority: int = 0
     """`decaylab train --missing` begins with the lowest"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Grid:
+        if self.start and self.follow:
+            raise ValueError("a grid has `start` or `follow`, not both")
+        return self
+
+    @property
+    def parent(self) -> GridStart | GridFollow | None:
+        """The grid whose runs these start from or follow, and whose settings and parameters they inherit."""
+        return self.start or self.follow
 
     @field_validator("axes")
     @classmethod
@@ -91,6 +112,7 @@ class GridOverride(Strict):
     """path of the spec: a value, or `x 2.5` for a multiple, in every value of an axis that sets this path"""
     only: list[dict[str, Scalar | list[Scalar]]] | None = None
     start: dict[str, Any] = {}
+    follow: dict[str, Any] = {}
     skip: bool = False
     """this grid does not exist at this scale"""
 

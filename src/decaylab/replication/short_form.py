@@ -3,15 +3,16 @@
 A claim, its tests and its variants share these keys; a test takes from its claim what it does not say itself:
 
     metric      `test_error`, `train_loss at 0.4`, `lost_updates over 0.9 to 1`, `max gradient_norm over 0 to 1`,
-                `log weight_norm at 0.5`, `train_loss at 0.5 < 0.05` (1 or 0 for each run), or the difference of two of
-                these: `validation_loss - train_loss`
+                `log weight_norm at 0.5`, `train_loss at 0.5 < 0.05` (1 or 0 for each run), `hessian_trace when
+                train_loss = 0.02`, or the difference of two of these: `validation_loss - train_loss`
     among       parameters that select the runs; merged over the claim's
     contrast    `{weight_decay: [0.1, 0]}`: the first value minus the second. Two axes make a difference of differences.
     compare, against    the same for two selections that differ in more than one axis
     expect      `below 0.005`, `above 0.005` or `within 0.01`: the direction and the smallest effect that matters.
                 `above 0.5 of seeds` tests a proportion.
     terms       any weighted sum, where no contrast can express it
-    name, reference, best_by, best_among, slope_over, slope_scale    as in `claims.Test`
+    name, reference, best_by, best_among, slope_over, slope_scale, optimum_over, optimum_among,
+                in_terms_of    as in `claims.Test`
 
 `preconditions` have a name, a metric, among and expect (`below 0.05`), and take only `among` from their claim.
 
@@ -24,11 +25,14 @@ import re
 from typing import Any
 
 _KEYS = ("name", "metric", "among", "contrast", "compare", "against", "expect", "terms", "reference", "best_by")
-TEST_KEYS = frozenset((*_KEYS, "slope_over", "slope_scale", "best_among"))
+TEST_KEYS = frozenset(
+    (*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of", "best_among")
+)
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
-    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER}))?(?: < (?P<below>{_NUMBER}))?"
+    rf"(?: at (?P<at>{_NUMBER})| over (?P<low>{_NUMBER}) to (?P<high>{_NUMBER})"
+    rf"| when (?P<other>[A-Za-z_][\w.]*) = (?P<level>{_NUMBER}))?(?: < (?P<below>{_NUMBER}))?"
 )
 _EXPECT = re.compile(rf"(?P<direction>above|below|within) (?P<effect>{_NUMBER})(?P<seeds> of seeds)?")
 
@@ -132,9 +136,8 @@ def _test(test: dict[str, Any], where: str) -> dict[str, Any]:
     if expect is None:
         raise error("expect", f"expected above, below or within and a number (`below 0.005`), got {test['expect']!r}")
     operands = [_metric(text, lambda message: error("metric", message)) for text in _operands(test["metric"])]
-    value: dict[str, Any] = {
-        key: test[key] for key in ("name", "reference", "slope_over", "slope_scale") if key in test
-    }
+    kept = ("name", "reference", "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of")
+    value: dict[str, Any] = {key: test[key] for key in kept if key in test}
     if "best_by" in test:
         value["best_by"] = _metric(test["best_by"], lambda message: error("best_by", message))
     value |= {"direction": expect["direction"], "smallest_effect": float(expect["effect"])}
@@ -219,6 +222,8 @@ def _metric(text: Any, error: Any) -> dict[str, Any]:
         metric["at"] = float(found["at"])
     if found["low"]:
         metric["over"] = [float(found["low"]), float(found["high"])]
+    if found["other"]:
+        metric["when"] = [found["other"], float(found["level"])]
     if found["below"]:
         metric["below"] = float(found["below"])
     if found["reduce"] and not found["low"]:

@@ -214,6 +214,8 @@ class Report:
             if grid.start:
                 at = ", ".join(str(value) for value in grid.start.at)
                 axes.insert(0, f"continued from {grid.start.grid} at {at} of its steps")
+            if grid.follow:
+                axes.insert(0, f"following {grid.follow.grid}")
             rows.append(
                 {
                     "runs of": f"{grid.label} ({name})",

@@ -73,7 +73,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "references": reference_list(rep.references),
         "findings": _findings(claim_views(rep, workspace), scale),
         "next": _next(rep, root),
-        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        "script": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "curves.js")),
     }
     path = layout.report(scale, name)
     page["evidence_note"] = evidence_note(origin, [name], workspace, path.parent) if origin else ""
@@ -213,13 +213,16 @@ def _next(rep: Replication, root: Path) -> Replication | None:
 
 
 def _navigable(html: str) -> str:
-    """A page whose sections have anchors, with links to all of them near its top."""
+    """A page whose sections have anchors, with links to all of them near its top, and whose tables scroll."""
 
     def anchor(match: re.Match[str]) -> str:
         words = re.findall(r"[a-z0-9]+", re.sub(r"<[^>]+>|&[a-z]+;", "", match[1]).lower())
         return f'<h2 id="{"-".join(words)}">{match[1]}</h2>'
 
     html = re.sub(r"<h2>(.*?)</h2>", anchor, html, flags=re.S)
+    # tables of markdown cells; all others lie in such a box already
+    box = r'<div class="scroll" tabindex="0">\g<0></div>'
+    html = re.sub(r'(?<!tabindex="0">)<table>.*?</table>', box, html, flags=re.S)
     found = re.findall(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', html, re.S)
     items = "".join(f'<li><a href="#{name}">{re.sub("<[^>]+>", "", text).strip()}</a></li>' for name, text in found)
     return html.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>', 1)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.analysis.archive import Origin
+from decaylab.files import read_json
 from decaylab.report.html import Html, link, relative, scale_text
-from decaylab.sources import about, is_named
+from decaylab.sources import about, found_lines, is_named
 from decaylab.workspace import Workspace
 
 
@@ -26,12 +27,16 @@ def data_title(source: str) -> str:
     return "+".join(re.sub(r"(\.(tar|gz|xz|bz2|zip|tgz|txt))+$", "", part) for part in source.split("+"))
 
 
-def data_list(sources: Iterable[str]) -> Html:
-    """What each data source is, its size and its licence, as a list; a user's own files have no licence to state."""
+def data_list(sources: Iterable[str], results: Path | None = None) -> Html:
+    """What each data source is, its size and its licence, as a list.
+
+    A user's own files have no licence to state; of those that are prepared in `results`, what was found in them.
+    """
     items = []
     for source in dict.fromkeys(sources):
         if not is_named(source):
-            items.append(f"<li>{escape(data_title(source))}: files that the user brought, licence unknown</li>")
+            found = "".join(f"; {escape(line)}" for line in (_found(source, results) if results else ()))
+            items.append(f"<li>{escape(data_title(source))}: files that the user brought, licence unknown{found}</li>")
             continue
         facts = about(source)
         title = link(facts.title, facts.url) if facts.url else escape(facts.title)
@@ -40,6 +45,11 @@ def data_list(sources: Iterable[str]) -> Html:
         size = f" ({', '.join(counts)})" if counts else ""
         items.append(f"<li>{title}{size}. Licence: {escape(facts.licence or 'not stated')}.</li>")
     return Html(f'<ul class="data">{"".join(items)}</ul>') if items else Html("")
+
+
+def _found(source: str, results: Path) -> list[str]:
+    metas = (read_json(path) for path in sorted((results / "data").glob("*/meta.json")))
+    return next((found_lines(meta["found"]) for meta in metas if meta["source"] == source and "found" in meta), [])
 
 
 def evidence_facts(origin: Origin, names: Iterable[str]) -> Html:

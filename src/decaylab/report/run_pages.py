@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from decaylab.analysis.results import RunResult
@@ -14,12 +15,15 @@ from decaylab.replication import PlannedRun, Replication
 from decaylab.report.colours import LIGHT
 from decaylab.report.html import Html, duration, number, scalar, size, words
 from decaylab.report.metric_names import label
+from decaylab.report.plot_data import attributes_of, panel_of
 from decaylab.report.provenance import data_list
 from decaylab.report.references import citation
 from decaylab.workspace import Workspace
 
 CURVES = ("train_loss", "test_loss", "validation_loss", "test_error", "validation_error", "weight_norm")
 """metrics that a run's page draws, where the run has them; at most three"""
+RUNNING = {"train_loss": "batch_loss"}
+"""drawn behind them: recorded more often, and noisier"""
 
 
 def run_page(
@@ -62,7 +66,7 @@ def run_page(
         "diverged_at_step": summary["diverged_at_step"],
         "uses": uses,
         "partners": _partners(plan, planned, workspace),
-        "curves": [chart for name in CURVES if (chart := line_chart(run.metrics, name))][:3],
+        "curves": [chart for name in CURVES if (chart := line_chart(run.metrics, name, RUNNING.get(name)))][:3],
         "final": [(label(name).replace("\n", " "), number(value, 5)) for name, value in summary["final"].items()],
         "texts": list((summary.get("texts") or {}).items()),
         "decay": [
@@ -93,7 +97,7 @@ def run_page(
             *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
             *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
         ],
-        "data": data_list([spec["data"]["source"]]),
+        "data": data_list([spec["data"]["source"]], workspace.layout.results),
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
@@ -117,7 +121,7 @@ def _partners(
     if plan is None:
         return []
     same = plan.spec.model_dump(mode="json", exclude={"seed", "snapshots"})
-    if plan.spec.start is not None:
+    if plan.spec.parents:
         return []
     return [
         (other.spec.seed, run_id, workspace.layout.summary(run_id).exists())
@@ -138,38 +142,55 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", item
 
 
-def line_chart(metrics: pd.DataFrame, name: str, width: float = 300.0, height: float = 150.0) -> Html | None:
+def line_chart(
+    metrics: pd.DataFrame, name: str, behind: str | None = None, width: float = 300.0, height: float = 150.0
+) -> Html | None:
     """One metric over the steps of one run as a small SVG; None if there are fewer than two rows.
 
     Drawn by hand: matplotlib would take longer for all pages than everything else.
+
+    Args:
+        behind: a metric in the same unit, drawn as a thin line where the run has it.
     """
     if name not in metrics:
         return None
     rows = metrics[["step", name]].dropna()
     if len(rows) < 2:
         return None
-    x, y = rows["step"].to_numpy(float), rows[name].to_numpy(float)
-    low, high = y.min(), y.max()
-    room = (high - low) or 1.0
-    left, bottom = 52.0, 22.0
-    across = left + (width - left - 6) * (x - x[0]) / ((x[-1] - x[0]) or 1.0)
-    up = height - bottom - (height - bottom - 10) * (y - low) / room
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True))
-    muted, tint = (f"var(--{key},{LIGHT[key]})" for key in ("muted", "decay4"))
+    names = [name] + ([behind] if behind in metrics else [])
+    drawn = {key: metrics[["step", key]].dropna().to_numpy(float) for key in names}
+    every = np.concatenate(list(drawn.values()))
+    (first, low), (last, high) = every.min(axis=0), every.max(axis=0)
+    left, top, right, bottom = 52.0, 10.0, width - 6, height - 22
+
+    def line(rank: int) -> str:
+        x, y = drawn[names[rank]].T
+        across = left + (right - left) * (x - first) / ((last - first) or 1.0)
+        up = bottom - (bottom - top) * (y - low) / ((high - low) or 1.0)
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True))
+        tint, thick = ("decay4", 1.8) if rank == 0 else ("other1", 0.7)
+        style = f"fill:none;stroke:var(--{tint},{LIGHT[tint]});stroke-width:{thick}"
+        return f'<polyline data-arm="{rank}" data-mean points="{points}" style="{style}"/>'
+
+    muted = f"var(--muted,{LIGHT['muted']})"
     texts = [
         (left - 5, 14, "end", number(float(high))),
-        (left - 5, height - bottom, "end", number(float(low))),
-        (left, height - 6, "start", f"step {x[0]:.0f}"),
-        (width - 6, height - 6, "end", f"{x[-1]:.0f}"),
+        (left - 5, bottom, "end", number(float(low))),
+        (left, height - 6, "start", f"step {first:.0f}"),
+        (right, height - 6, "end", f"{last:.0f}"),
     ]
     written = "".join(
         f'<text x="{a:g}" y="{b:g}" text-anchor="{side}" style="font-size:10px;fill:{muted}">{text}</text>'
         for a, b, side, text in texts
     )
-    said = f"{label(name)}: from {number(float(y[0]))} to {number(float(y[-1]))}, lowest {number(float(low))}"
+    values = rows[name].to_numpy(float)
+    said = f"{label(name)}: from {number(values[0])} to {number(values[-1])}, lowest {number(values.min())}"
+    also = f", and the {label(behind).partition(' (')[0]} (thin)" if len(names) > 1 else ""
+    axes = panel_of((left, top, right, bottom), (first, last, False), (low, high, False), label(name))
+    data = attributes_of([axes], [label(key) for key in names])
     return Html(
-        f'<figure class="small"><figcaption>{escape(label(name))}</figcaption>'
-        f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}"><path d="M{left} 6V{height - bottom}H{width}" style="fill:none;stroke:{muted}"/>'
-        f'<polyline points="{points}" style="fill:none;stroke:{tint};stroke-width:1.8"/>{written}</svg></figure>'
+        f'<figure class="small"><figcaption>{escape(label(name))}{also}</figcaption>'
+        f'<svg role="img" aria-label="{escape(said)}" {data}viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}"><path d="M{left} 6V{bottom}H{width}" style="fill:none;stroke:{muted}"/>'
+        f'<g data-panel="0">{"".join(map(line, reversed(range(len(names)))))}</g>{written}</svg></figure>'
     )

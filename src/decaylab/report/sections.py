@@ -33,7 +33,8 @@ COST = ("## Cost\n\nWhat `decaylab plan` predicted, and what the runs took.", "s
 def what_we_ran(report: Report) -> Html:
     """What this scale makes smaller, the grids with their planned and finished runs, and how far the source is."""
     parts = [note(report.note) if report.note else "", table(report.arms, "Planned and finished runs at this scale")]
-    parts.append(data_list(spec.data.source for spec, _ in report.results.planned))
+    results = report.workspace.layout.results
+    parts.append(data_list((spec.data.source for spec, _ in report.results.planned), results))
     numbers = regimes(report) if report.scale != "paper" else pd.DataFrame()
     if not numbers.empty:
         far = list(dict.fromkeys(numbers.loc[numbers.pop("far"), "number"]))

@@ -111,7 +111,7 @@ def index_page(
         "preregistered": preregistered(views),
         "again": said_again(views),
         "choices": _choices(reps, views),
-        "data": data_list(_sources(runs, reps, workspace.root)),
+        "data": data_list(_sources(runs, reps, workspace.root), layout.results),
         "documents": links(workspace),
         "scales": [
             (other, relative(layout.index(other), layout.index(scale).parent))

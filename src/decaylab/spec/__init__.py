@@ -3,12 +3,14 @@
 from decaylab.spec.base import Strict
 from decaylab.spec.data import Data, ImageData, TextData
 from decaylab.spec.decay import GROUPS, Decay, DecaySchedule, Group
-from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet
+from decaylab.spec.models import GPT, MLP, VGG, Model, PreActResNet, ViT
 from decaylab.spec.run import (
     SGD,
     AdamW,
     Drop,
     Evaluation,
+    Follow,
+    NormControl,
     Optimizer,
     Precision,
     RunSpec,
@@ -31,9 +33,11 @@ __all__ = [
     "DecaySchedule",
     "Drop",
     "Evaluation",
+    "Follow",
     "Group",
     "ImageData",
     "Model",
+    "NormControl",
     "Optimizer",
     "PreActResNet",
     "Precision",
@@ -42,6 +46,7 @@ __all__ = [
     "Start",
     "Strict",
     "TextData",
+    "ViT",
     "dump_spec",
     "load_spec",
     "parse_spec",

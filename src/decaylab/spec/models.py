@@ -41,6 +41,25 @@ class PreActResNet(Strict):
     """learnable scale and shift in batch norm; False makes the network scale-invariant up to its head"""
     shortcut_norm: bool = False
     """batch norm on shortcut convolutions as well"""
+    frozen_head: bool | None = None
+    """the last layer keeps its initial values; with the two above, the network is scale-invariant"""
+
+
+class ViT(Strict):
+    """Vision transformer. Defaults: ViT-Tiny for small images."""
+
+    kind: Literal["vit"] = "vit"
+    patch_size: PositiveInt = 4
+    """height and width of a patch in pixels"""
+    layers: PositiveInt = 12
+    heads: PositiveInt = 3
+    width: PositiveInt = 192
+
+    @model_validator(mode="after")
+    def _check(self) -> ViT:
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads} and by 4")
+        return self
 
 
 class GPT(Strict):
@@ -71,4 +90,4 @@ class GPT(Strict):
         return self
 
 
-Model = Annotated[MLP | VGG | PreActResNet | GPT, Field(discriminator="kind")]
+Model = Annotated[MLP | VGG | PreActResNet | ViT | GPT, Field(discriminator="kind")]

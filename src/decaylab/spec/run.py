@@ -74,6 +74,14 @@ class Schedule(Strict):
         return self
 
 
+class NormControl(Strict):
+    """Hold the norm of all trained weights at a radius, as one vector."""
+
+    radius: Positive
+    every: PositiveInt | None = None
+    """updates between projections onto the sphere; None scales the initial weights, and never again"""
+
+
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "bfloat16_weights"]
 """float32; float32 weights with TF32 products; autocast over float32 weights; weights stored in bfloat16"""
 
@@ -84,6 +92,19 @@ class Start(Strict):
     run: RunSpec
     step: PositiveInt
     optimizer_state: bool = True
+
+
+class Follow(Strict):
+    """Take step sizes from another run: each update is scaled so that it moves the weights as far, relative to their
+    norm, as an update of the followed run moves its own."""
+
+    run: RunSpec
+    """has this run's network and at least its steps, and records `matrix_norms`"""
+    match: Literal["effective_learning_rate", "norm"] = "effective_learning_rate"
+    """scale updates until learning rate / norm (for SGD, norm squared) is that run's; or, after updates as they are,
+    the weights until their norm is"""
+    per: Literal["all", "group", "matrix"] = "matrix"
+    """one factor for all weights, for each parameter group, or for each matrix (vectors then stay as they are)"""
 
 
 class RunSpec(Strict):
@@ -104,6 +125,8 @@ class RunSpec(Strict):
     """largest global gradient norm"""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """coefficient of the exponential moving average of the weights; None keeps no average"""
+    norm_control: NormControl | None = None
+    """None leaves the norm of the weights alone"""
     evaluation: Evaluation
     seed: int
     """initialisation, data order and dropout, unless the next two are given"""
@@ -111,6 +134,7 @@ class RunSpec(Strict):
     data_seed: int | None = None
     """data order and dropout"""
     start: Start | None = None
+    follow: Follow | None = None
     snapshots: tuple[PositiveInt, ...] = ()
     """steps after which the state is saved for other runs; changes no number, so not part of the id"""
 
@@ -142,17 +166,31 @@ class RunSpec(Strict):
                 raise ValueError(f"starts from step {self.start.step} of a run of {self.start.run.steps}")
             if self.start.run.model != self.model:
                 raise ValueError("starts from a run of another model")
+        if self.follow:
+            self._check_follow(self.follow.run)
         return self
+
+    def _check_follow(self, run: RunSpec) -> None:
+        if run.model != self.model or run.optimizer != self.optimizer or run.schedule != self.schedule:
+            raise ValueError("follow: expected a run with the same model, optimizer and schedule")
+        if self.steps > run.steps:
+            raise ValueError(f"follow: the run has {self.steps} steps, the followed run only {run.steps}")
+        if "matrix_norms" not in (request.name for request in run.evaluation.requests):
+            raise ValueError("follow: the followed run needs the probe matrix_norms, which records its norms")
+        if self.decay.weight_decay:
+            raise ValueError("follow: expected weight_decay 0, since the followed norms already show that run's decay")
 
     def identity(self) -> dict[str, Any]:
         """The resolved spec without what changes no number: the content of the id."""
-        value = self.model_dump(mode="json", exclude_none=True, exclude={"snapshots", "start"})
+        value = self.model_dump(mode="json", exclude_none=True, exclude={"snapshots", "start", "follow"})
         if self.start:
             value["start"] = {
                 "run": self.start.run.identity(),
                 "step": self.start.step,
                 "optimizer_state": self.start.optimizer_state,
             }
+        if self.follow:
+            value["follow"] = self.follow.model_dump(mode="json", exclude={"run"}) | {"run": self.follow.run.identity()}
         return value
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
@@ -168,9 +206,14 @@ class RunSpec(Strict):
         return f"{re.sub(r'[^A-Za-z0-9.-]', '_', prefix)}-{sha256_json(self.identity())[:10]}"
 
     @property
+    def parents(self) -> tuple[RunSpec, ...]:
+        """Runs that must be finished before this one: that which it starts from, and that which it follows."""
+        return tuple(link.run for link in (self.start, self.follow) if link)
+
+    @property
     def depth(self) -> int:
-        """How many runs must be finished before this one, each starting from the one before."""
-        return 1 + self.start.run.depth if self.start else 0
+        """Length of the longest chain of runs that must be finished before this one."""
+        return max((1 + parent.depth for parent in self.parents), default=0)
 
     def arm_id(self) -> str:
         """Hash shared by runs that differ only in seed."""
@@ -179,8 +222,9 @@ class RunSpec(Strict):
 
 def _without_seed(value: dict[str, Any]) -> dict[str, Any]:
     rest = {key: item for key, item in value.items() if key not in ("seed", "init_seed", "data_seed")}
-    if "start" in rest:
-        rest["start"] = rest["start"] | {"run": _without_seed(rest["start"]["run"])}
+    for link in ("start", "follow"):
+        if link in rest:
+            rest[link] = rest[link] | {"run": _without_seed(rest[link]["run"])}
     return rest
 
 
@@ -204,4 +248,5 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 Start.model_rebuild()
+Follow.model_rebuild()
 RunSpec.model_rebuild()

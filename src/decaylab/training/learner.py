@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.flat import FlatParameters
+from decaylab.optim.norm_control import project
 from decaylab.optim.norms import vector_norm
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
 from decaylab.optim.schedules import learning_rate_at
@@ -73,6 +74,7 @@ class Learner:
                 model.register_forward_pre_hook(_images_like_weights)
         self.model = model
         self.flat = FlatParameters(model, parameter_groups(model))
+        project(self.flat.weights, spec.norm_control, 0)
         self.optimizer = build_optimizer(spec, self.flat.groups)
         self.grouped = grouped_parameters(self.optimizer)
         self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
@@ -172,6 +174,7 @@ class Learner:
         with torch.no_grad():
             self.decay.before_step(step, learning_rate, skipped)
             self._step()
+        project(self.flat.weights, spec.norm_control, step + 1)
         if after is not None:
             after(learning_rate)
         self.scaler.update()

@@ -6,17 +6,19 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decaylab import plugins
 from decaylab.data import Dataset
 from decaylab.data.draws import generator
+from decaylab.errors import InputError
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.probes._mode import undisturbed
 from decaylab.probes._protocol import BaseProbe, Moment, View
 from decaylab.spec import RunSpec
 from decaylab.spec.base import declared
+from decaylab.training.evaluation import refresh_batch_norm
 
 if TYPE_CHECKING:
     from decaylab.training.learner import Learner
@@ -107,10 +109,19 @@ class Probing:
             decay=learner.decay,
             grouped=learner.grouped,
             loss=_twice_differentiable(learner.functional_loss()),
+            average=self._average,
             batches=self.data.evaluation,
             autocast=learner.autocast,
             generator=generator("probe", self.seed, name, step),
         )
+
+    def _average(self) -> nn.Module:
+        average = self.learner.ema
+        if average is None:
+            raise InputError("evaluation.probes: a probe asks for averaged weights; expected `ema` in the run's spec")
+        examples = self.data.evaluation("train", self.spec.evaluation.train_examples)
+        refresh_batch_norm(average, examples, self.learner.model)
+        return average
 
 
 def _twice_differentiable(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:

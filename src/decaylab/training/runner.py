@@ -25,18 +25,17 @@ LINE_SECONDS = 10.0
 
 
 def in_order(specs: list[RunSpec], planned: dict[str, PlannedRun]) -> list[RunSpec]:
-    """The specs, each preceded by the runs it starts from, every run once.
+    """The specs, each preceded by the runs it starts from or follows, every run once.
 
     A parent is taken from the plan where it is known, since only the plan knows all snapshots wanted of it.
     """
     ordered: dict[str, RunSpec] = {}
 
     def add(spec: RunSpec) -> None:
-        if spec.start:
-            parent = spec.start.run
+        for parent in spec.parents:
             known = planned[parent.run_id].spec if parent.run_id in planned else ordered.get(parent.run_id, parent)
-            steps = tuple(sorted({*known.snapshots, spec.start.step}))
-            add(known.model_copy(update={"snapshots": steps}))
+            wanted = {spec.start.step} if spec.start and spec.start.run is parent else set()
+            add(known.model_copy(update={"snapshots": tuple(sorted({*known.snapshots, *wanted}))}))
         ordered[spec.run_id] = spec
 
     for spec in specs:
@@ -66,8 +65,9 @@ def in_groups(specs: Sequence[RunSpec], together: Callable[[RunSpec], int]) -> l
 
     def add(group: list[RunSpec]) -> None:
         for spec in group:
-            if spec.start and spec.start.run.run_id in group_of:
-                add(group_of[spec.start.run.run_id])
+            for parent in spec.parents:
+                if parent.run_id in group_of:
+                    add(group_of[parent.run_id])
         ordered.setdefault(id(group), group)
 
     for group in groups:

@@ -16,6 +16,7 @@ from decaylab.sources import Choice
 from decaylab.spec import RunSpec
 from decaylab.training.checkpoint import load_snapshot, save_snapshot
 from decaylab.training.evaluation import losses, refresh_batch_norm
+from decaylab.training.following import Follower
 from decaylab.training.learner import Learner
 from decaylab.training.metric_buffer import MetricBuffer, divergence_step
 from decaylab.training.probing import Probing
@@ -71,6 +72,7 @@ class TrainingRun:
             parent = layout.snapshot(spec.start.run.run_id, spec.start.step)
             load_snapshot(parent, self.model, self.learner.optimizer if spec.start.optimizer_state else None)
             self.learner.restart_average()
+        self.follower = Follower(spec, layout, self.learner.flat) if spec.follow else None
         self.probing = Probing(spec, self.learner, self.data, self.data_seed)
         self.buffer = MetricBuffer()
         self.step = 0
@@ -98,7 +100,11 @@ class TrainingRun:
         logged = self.step % spec.evaluation.log_every == 0 or self.step == spec.steps
         probed: dict[str, Any] = {}
         after = self.probing.around_update(self.step, probed)
+        if self.follower:
+            after = self._following(self.follower, after)
         measured = self.learner.update(step, logged=logged, after=after)
+        if logged and self.follower:
+            measured |= self.follower.measured(measured["learning_rate"], measured["weight_norm"])
         if logged:
             measured["batch_loss"] = self.loss_sum / self.loss_count
             self._clear_losses()
@@ -106,6 +112,18 @@ class TrainingRun:
             self.buffer.record(self.step, measured | probed)
         if self.step in spec.snapshots:
             self._snapshot(self.step)
+
+    def _following(self, follower: Follower, probe: Callable[[float], None] | None) -> Callable[[float], None]:
+        """What to call after the next update, so that it is as large as in the followed run, before probes look."""
+        step = self.step - 1
+        follower.before(step)
+
+        def after(learning_rate: float) -> None:
+            follower.after(step)
+            if probe:
+                probe(learning_rate)
+
+        return after
 
     def probe(self) -> None:
         """Record what probes between updates say, where one is due."""

@@ -108,7 +108,7 @@ class Decider:
 
     def _next_run(self, pool: Pool, until: float) -> str | None:
         """A run that can start now; None if there is none, or none that is worth it."""
-        while not (ready := [run_id for run_id in self._queue if self._parent(run_id) in self._done | {None}]):
+        while not (ready := [run_id for run_id in self._queue if self._parents(run_id) <= self._done]):
             if self._queue:
                 return None  # they wait for their parents
             step = self._next_step(pool, until)
@@ -164,9 +164,8 @@ class Decider:
             found.open = [claim for claim in found.open if not claim.variant]
         self._progress[rep.name] = found
 
-    def _parent(self, run_id: str) -> str | None:
-        start = self._runs[run_id].spec.start
-        return start.run.run_id if start else None
+    def _parents(self, run_id: str) -> set[str]:
+        return {parent.run_id for parent in self._runs[run_id].spec.parents}
 
 
 class _Prices:
@@ -200,4 +199,4 @@ class _Prices:
         for run_id, run in self._planned.items():
             known = self._measured.get(self._arms[run_id])
             seconds = sum(known) / len(known) if known else rate * run_flops(run.spec)
-            self.runs[run_id] = allocation.Run(seconds, (run.spec.start.run.run_id,) if run.spec.start else ())
+            self.runs[run_id] = allocation.Run(seconds, tuple(parent.run_id for parent in run.spec.parents))

@@ -23,7 +23,7 @@ def first_look(rep: Replication, scale: Scale, choices: Mapping[str, Choice]) ->
     """The runs of a replication that are trained before any claim is judged.
 
     Where no claim adds seeds, these are all its runs. Otherwise they are the runs that the claims' own tests read at
-    the first look, and what these start from; runs that only variants or figures read come last.
+    the first look, and their parents; runs that only variants or figures read come last.
     """
     planned = expand(rep, scale, dict(choices))
     first = [_looks(claim, scale)[0] for claim in rep.claims if _looks(claim, scale)]
@@ -42,9 +42,9 @@ def first_look(rep: Replication, scale: Scale, choices: Mapping[str, Choice]) ->
                 wanted |= _of_first_look(terms, looks[0])
             else:
                 wanted |= ids & {run_id for term in terms for run_id in term.arm.run_ids()}
-    for spec, _, _ in reversed(possible):  # children before what they start from
-        if spec.run_id in wanted and spec.start:
-            wanted.add(spec.start.run.run_id)
+    for spec, _, _ in reversed(possible):  # children before their parents
+        if spec.run_id in wanted:
+            wanted |= {parent.run_id for parent in spec.parents}
     return [item for item in possible if item[0].run_id in wanted]
 
 

@@ -18,7 +18,7 @@ from decaylab.replication import PlannedRun
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Runs that one process trains. None of them starts from a snapshot of another."""
+    """Runs that one process trains. None of them starts from another or follows it."""
 
     runs: tuple[PlannedRun, ...]
     """sorted by run id"""
@@ -38,7 +38,17 @@ class TrainingJob:
         return [run.run_id for run in self.runs]
 
     @property
-    def parents(self) -> list[tuple[str, int]]:
+    def parents(self) -> list[str]:
+        """Ids of the runs that must be finished first."""
+        return sorted({parent.run_id for run in self.runs for parent in run.spec.parents})
+
+    @property
+    def followed(self) -> list[str]:
+        """Ids of the runs whose metrics a run follows."""
+        return sorted({run.spec.follow.run.run_id for run in self.runs if run.spec.follow})
+
+    @property
+    def starts(self) -> list[tuple[str, int]]:
         """(run id, step) of each snapshot that a run starts from."""
         starts = [run.spec.start for run in self.runs if run.spec.start]
         return sorted({(start.run.run_id, start.step) for start in starts})
@@ -98,7 +108,7 @@ def priorities(jobs: list[TrainingJob]) -> dict[str, int]:
     trained_by = {run_id: job for job in jobs for run_id in job.run_ids}
     children: dict[str, list[TrainingJob]] = defaultdict(list)
     for job in jobs:
-        for parent in {trained_by[run_id].name for run_id, _ in job.parents}:
+        for parent in {trained_by[run_id].name for run_id in job.parents}:
             children[parent].append(job)
     chains: dict[str, float] = {}
     for job in sorted(jobs, key=lambda job: -job.runs[0].spec.depth):

@@ -15,7 +15,7 @@ from decaylab.analysis.preregistration import register_claims
 from decaylab.data import prepared_key
 from decaylab.errors import InputError
 from decaylab.files import Layout, sha256_file, sha256_json
-from decaylab.fingerprint import code_digest, fingerprint, sources_for
+from decaylab.fingerprint import PACKAGE, code_digest, fingerprint, sources_for
 from decaylab.replication import (
     Replication,
     merge_runs,
@@ -158,7 +158,7 @@ class Plan:
     def data_code(self, keys: list[str]) -> str:
         """Digest of the code that prepares some data sets."""
         specs = [run.spec for run in self.planned.values() if prepared_key(run.spec.data) in keys]
-        return code_digest(path for spec in specs for path in sources_for(spec) if path.parent.name == "data")
+        return code_digest(path for spec in specs for path in sources_for(spec) if PACKAGE / "data" in path.parents)
 
     def claims(self, *names: str) -> str:
         """Digest of the claims of some replications, and of the runs that they read."""

@@ -50,7 +50,7 @@ def test_train_and_test_are_disjoint_and_smaller_sets_lie_in_larger_ones():
     assert torch.bincount(labels).tolist() == [150] * 10
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(size=st.integers(4, 40), classes=st.integers(1, 12), clutter=st.floats(0, 2), noise=st.floats(0, 2))
 def test_any_size_and_strength(size, classes, clutter, noise):
     data = spec(image_size=size, classes=classes, clutter=clutter, noise=noise)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from decaylab.data.images import SPLITS, Arrays, pillow, resize
+from decaylab.data.images import SPLITS, Arrays
+from decaylab.data.pixels import pillow, resize
 from decaylab.errors import InputError
 from decaylab.sources import data_home
 

@@ -36,7 +36,7 @@ def documents() -> Iterator[str]:
     """Python sources of the standard library: no tests, no installed packages, no file that names this machine."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = False
-    for _, content in contents(root, _is_library):
+    for _, content in contents(root, _is_library, follow_links=False):
         found = True
         yield content.decode("utf-8", errors="replace")
     if not found:

@@ -8,15 +8,15 @@ Differences are seed-paired and have 95 % Student intervals. Nothing is random: 
 from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.cost import cost_scatter
 from decaylab.report.figures.curves import (
-    MOST_POINTS,
     difference_curves,
     loss_vs_snapshot,
     training_curves,
 )
-from decaylab.report.figures.finals import differences, final_values, paired_differences, seed_noise
+from decaylab.report.figures.finals import best_trials, differences, final_values, paired_differences, seed_noise
 from decaylab.report.figures.forest import claims_forest
 from decaylab.report.figures.heatmap import grid_heatmap
 from decaylab.report.figures.labels import levels
+from decaylab.report.figures.lines import MOST_POINTS
 from decaylab.report.figures.style import interval
 from decaylab.report.figures.svg import describe, png, svg
 from decaylab.report.metric_names import label
@@ -24,6 +24,7 @@ from decaylab.report.metric_names import label
 __all__ = [
     "MOST_POINTS",
     "Chart",
+    "best_trials",
     "claims_forest",
     "cost_scatter",
     "describe",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -25,9 +24,12 @@ from decaylab.report.figures.labels import (
     value_axis,
     wrap,
 )
+from decaylab.report.figures.lines import arm_ranks, draw, draw_running
+from decaylab.report.figures.pointer import PANEL, PART, mark
 from decaylab.report.figures.style import (
     DROP,
     STYLES,
+    THIN,
     legend,
     line,
     negligible,
@@ -42,10 +44,10 @@ from decaylab.report.figures.style import (
 )
 from decaylab.report.metric_names import is_share, label, lower_is_better
 
-MOST_POINTS = 240
-"""points of one curve; more cannot be seen and make pages slow"""
 NEEDED = ("run_id", "reference_run_id", "grid", "seed", "fraction", "metric", "value", "epochs", *VALUES.values())
 """columns that curves keep besides their parameters, where a frame has them"""
+LOSS, RUNNING = "train_loss", "batch_loss"
+"""the loss of fixed training examples, and that of the batches since the last record, which is recorded more often"""
 
 
 def training_curves(
@@ -60,7 +62,8 @@ def training_curves(
 ) -> Chart | None:
     """Metrics over training: mean over seeds, with a band from the lowest to the highest seed.
 
-    The mean ends where the first seed diverges; a cross marks the end of each diverged run.
+    The mean ends where the first seed diverges; a cross marks the end of each diverged run. Where the frame has both
+    `train_loss` and `batch_loss`, the latter is a thin line of one seed behind the former.
 
     Args:
         frame: long, with columns run_id, seed, metric, value, `x`, and the parameters used.
@@ -74,22 +77,29 @@ def training_curves(
     if frame is None:
         return None
     kept = dict.fromkeys([*NEEDED, hue, dash, panel, x])
-    frame = frame[[name for name in frame if name in kept]]
+    data = frame = frame[[name for name in frame if name in kept]]
+    running = frame.iloc[:0]
+    if {LOSS, RUNNING} <= set(frame["metric"]):
+        running, frame = frame[frame["metric"] == RUNNING], frame[frame["metric"] != RUNNING]
     tints = palette(levels(frame, hue), hue)
     figure, grid = _curves(frame, x, hue, dash, panel, tints, seed_range, drop, late)
     with matplotlib.rc_context(theme()):
         for axes, key in zip(grid, _panels_of(frame, panel), strict=True):
             part = frame[frame[panel] == key]
             metric = part["metric"].iloc[0]
+            if metric == LOSS:
+                here = running if panel == "metric" else running[running[panel] == key]
+                draw_running(axes, here, x, hue, dash, tints, arm_ranks(frame, hue, dash, tints))
             value_axis(axes, metric, values=part["value"])
             if axes.get_yscale() == "log":
                 axes.autoscale(axis="y")  # the initial fall hides nothing there
             axes.set_ylabel(wrap(label(metric), 32))
     handles = _arms(frame, hue, dash, panel, tints)
     handles += [Patch(color=LIGHT["muted"], alpha=0.25, label="lowest to highest seed")]
+    handles += [line("running loss of one seed", LIGHT["muted"], **THIN)] if len(running) else []
     handles += [Line2D([], [], label="learning rate drops", **DROP)] if drop is not None else []
     legend(figure, handles)
-    return Chart("training-curves", figure, frame.drop(columns=["epochs", *VALUES.values()], errors="ignore"))
+    return Chart("training-curves", figure, data.drop(columns=["epochs", *VALUES.values()], errors="ignore"))
 
 
 def difference_curves(
@@ -164,13 +174,15 @@ def _curves(
 ) -> tuple[Any, list[Axes]]:
     """One panel for each value of `panel`, without labels of the value axis and without legend."""
     keys = _panels_of(frame, panel)
+    arms = arm_ranks(frame, hue, dash, tints)
     with matplotlib.rc_context(theme()):
         wide = len(keys) == 4
         width = 5.6 if len(keys) == 1 else 2.9 if wide else 3.7
         figure, grid = panels(len(keys), width, 3.4 if len(keys) == 1 else 2.8, most=4 if wide else 3)
-        for axes, key in zip(grid, keys, strict=True):
+        for rank, (axes, key) in enumerate(zip(grid, keys, strict=True)):
+            mark([axes], PANEL, rank)
             part = frame[frame[panel] == key]
-            _draw(axes, part, x, hue, dash, tints, errorbar)
+            draw(axes, part, x, hue, dash, tints, arms, errorbar)
             if late and len(shown := part.loc[part["fraction"] >= late, "value"]):
                 room = 0.05 * (shown.max() - shown.min()) or 1e-9
                 axes.set_ylim(shown.min() - room, shown.max() + room)
@@ -182,51 +194,17 @@ def _curves(
     return figure, grid
 
 
-def _draw(
-    axes: Axes,
-    frame: pd.DataFrame,
-    x: str,
-    hue: str,
-    dash: str | None,
-    tints: dict[Any, str],
-    errorbar: Callable[[pd.Series], tuple[float, float]] | None,
-) -> None:
-    import seaborn as sns  # a second to import, which most processes need not wait for
-
-    arm = [hue, *([dash] if dash else [])]
-    ends = frame.groupby([*arm, "run_id"], sort=False)[x].max().rename("end").reset_index()
-    ends["early"] = ends["end"] < ends.groupby(arm)["end"].transform("max")
-    early = frame[frame["run_id"].isin(ends.loc[ends["early"], "run_id"])]
-    for run, curve in early.groupby("run_id", sort=False):
-        curve = curve.sort_values(x)
-        colour = tints[curve[hue].iloc[0]]
-        axes.plot(curve[x], curve["value"], color=colour, linewidth=0.7, alpha=0.6)
-        axes.plot(curve[x].iloc[-1:], curve["value"].iloc[-1:], "X", color=colour, markersize=7, label=run)
-    # the mean of those that are left would jump where one of the seeds ends
-    seeds = frame.groupby(arm)["run_id"].transform("nunique")
-    common = frame[frame.groupby([*arm, x])["run_id"].transform("nunique") == seeds]
-    steps = np.sort(common[x].unique())
-    kept = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_POINTS)).round().astype(int))]
-    dashes = dict(zip(levels(frame, dash), STYLES, strict=False)) if dash else {}
-    sns.lineplot(
-        common[common[x].isin(kept)], x=x, y="value", hue=hue, style=dash, palette=tints,
-        dashes={level: "" if style == "-" else style[1] for level, style in dashes.items()} or True,
-        errorbar=errorbar, err_kws={"alpha": 0.16, "linewidth": 0}, linewidth=1.8, legend=False, ax=axes,
-    )  # fmt: skip
-
-
 def _arms(frame: pd.DataFrame, hue: str, dash: str | None, panel: str, tints: dict[Any, str]) -> list[Any]:
     """Entries of the legend: each arm with its colour and line style, its numbers and its seeds."""
-    dashes = levels(frame, dash) if dash else [None]
+    kinds = levels(frame, dash) if dash else [None]
     handles = []
-    for rank, kind in enumerate(dashes):
-        for level, tint in tints.items():
-            arm = frame[(frame[hue] == level) & ((frame[dash] == kind) if dash else True)]
-            if arm.empty:
-                continue
-            text = level_text(hue, level, arm)
-            text = f"{level_text(dash, kind, arm)}, {text}" if dash else text
-            handles.append(line(f"{text} ({count_seeds(arm, [panel])})", tint, linestyle=STYLES[rank % len(STYLES)]))
+    for (level, kind), rank in arm_ranks(frame, hue, dash, tints).items():
+        arm = frame[(frame[hue] == level) & ((frame[dash] == kind) if dash else True)]
+        text = level_text(hue, level, arm)
+        text = f"{level_text(dash, kind, arm)}, {text}" if dash else text
+        style = STYLES[kinds.index(kind) % len(STYLES)]
+        handles.append(line(f"{text} ({count_seeds(arm, [panel])})", tints[level], linestyle=style))
+        mark(handles[-1:], PART, rank)
     return handles
 
 
@@ -262,7 +240,8 @@ def loss_vs_snapshot(
     tints = palette(hues, hue)
     with matplotlib.rc_context(theme()):
         figure, (axes,) = panels(1, 7.2, 4.0)
-        _draw(axes, curves, "fraction", hue, None, tints, seed_range)
+        mark([axes], PANEL, 0)
+        draw(axes, curves, "fraction", hue, None, tints, arm_ranks(curves, hue, None, tints), seed_range)
         # early losses are far above the part in which decays differ
         shown = [curves.loc[curves["fraction"] >= 0.2, "value"]]
         if tuned is not None:

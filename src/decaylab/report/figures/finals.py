@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from decaylab.analysis.arms import TUNING_SEEDS
 from decaylab.report.colours import LIGHT, palette
 from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.labels import (
@@ -114,6 +115,23 @@ def differences(frame: pd.DataFrame, y: str, *, arm: str, reference: Any, by: Se
     base = base.rename(columns={f"reference_{y}": "reference"})
     paired = frame[frame[arm] != reference].join(base, on=keys).dropna(subset=["reference"])
     return paired.assign(difference=paired[y] - paired["reference"])
+
+
+def best_trials(frame: pd.DataFrame, y: str, *, by: str, trial: str = "trial") -> pd.DataFrame:
+    """Rows of each arm at its best trial, of the seeds that did not choose it, as verdicts with `best` do.
+
+    Args:
+        frame: one row a run; `by` names the arms, `trial` the settings of each.
+        y: what the best trial has the lowest mean of, over the first seeds in planned order.
+    """
+    if frame.empty or not {y, by, trial} <= set(frame):
+        return frame.iloc[:0]
+    frame = frame.dropna(subset=[y, by, trial])
+    tuning = list(dict.fromkeys(frame["seed"]))[:TUNING_SEEDS]
+    chosen = frame["seed"].isin(tuning)
+    means = frame[chosen].groupby([by, trial])[y].mean().sort_values(kind="stable")
+    best = {arm: setting for arm, setting in reversed(means.index.to_list())}
+    return frame[~chosen & (frame[trial] == frame[by].map(best))]
 
 
 def paired_differences(

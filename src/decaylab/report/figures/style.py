@@ -18,6 +18,8 @@ from decaylab.report.colours import LIGHT
 from decaylab.report.figures.labels import level_text, wrap
 
 STYLES = ("-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
+THIN = {"linewidth": 0.6, "alpha": 0.55, "zorder": 1.5}
+"""a line behind the means"""
 DROP = {"color": LIGHT["muted"], "linewidth": 1, "linestyle": (0, (1, 1.5))}
 
 
@@ -95,7 +97,10 @@ def legend(figure: Figure, handles: Sequence[Any]) -> None:
     longest = max((len(handle.get_label()) for handle in handles), default=0) + 6
     columns = max(1, min(len(handles), int(13 * figure.get_size_inches()[0] / longest)))
     with matplotlib.rc_context(theme()):
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        made = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    for entry, text, handle in zip(made.legend_handles, made.get_texts(), handles, strict=True):
+        entry.set_gid(handle.get_gid())
+        text.set_gid(handle.get_gid())
 
 
 def line(text: str, colour: str, **kwargs: Any) -> Line2D:

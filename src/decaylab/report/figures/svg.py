@@ -12,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from decaylab.report import colours
+from decaylab.report.figures import pointer
 
 FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
 """Text stays text. The layout was computed for the first; the others are as wide or narrower."""
@@ -55,7 +56,7 @@ def svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
-    text = re.sub(r'(<g) id="[^"]*"', r"\1", text)
+    text = re.sub(r'(<g) id="[^"]*"', r"\1", pointer.attributes(text))
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text).replace("xlink:href", "href")
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", text, count=1)
     text = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\d+\.\d\d)\d+", r"\1", match[0]), text)
@@ -64,7 +65,7 @@ def svg(figure: Figure) -> str:
     for name, value in colours.LIGHT.items():
         text = text.replace(f": {value}", f": var(--{name.replace('_', '-')},{value})")
     # on a narrow screen a wide figure scrolls in its own box rather than becoming unreadable
-    attributes = f'role="img" aria-label="{escape(describe(figure))}" '
+    attributes = f'role="img" aria-label="{escape(describe(figure))}" {pointer.description(figure)}'
     attributes += f'style="width:{width:.0f}pt;min-width:{0.66 * width:.0f}pt"'
     return re.sub(r"\n\s*", "\n", text.replace("<svg ", f"<svg {attributes} ", 1))
 
