@@ -79,7 +79,12 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
-    env = os.environ | {"PATH": SEARCH, "SLURM_CONF": str(configuration)}
+    # Snakemake drops SLURM_CONF inside a job, before it calls srun
+    wrapper = folder / "bin" / "srun"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun", path=SEARCH)} "$@"\n')
+    wrapper.chmod(0o755)
+    env = os.environ | {"PATH": os.pathsep.join([str(wrapper.parent), SEARCH]), "SLURM_CONF": str(configuration)}
     # a test inside a job of a real cluster must not be taken for a part of that job
     env = {
         name: value for name, value in env.items() if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_"))
