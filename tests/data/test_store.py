@@ -30,7 +30,7 @@ def test_processes_at_once_build_one_folder(tmp_path):
         builders = set(pool.map(build_one, [folder] * 3))
     assert len(builders) == 1
     assert [path.name for path in folder.parent.iterdir()] == ["key"]
-    assert sorted(path.name for path in folder.iterdir()) == ["content", "meta.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["content", "meta.json", "sha256.json"]
 
 
 def test_an_error_leaves_nothing(tmp_path):
@@ -50,7 +50,7 @@ def test_remains_of_killed_processes_and_incomplete_folders_are_replaced(tmp_pat
     (tmp_path / "key" / "orphan").write_text("without meta.json")
     folder = store.build(tmp_path / "key", TextData(), None, slow_maker)
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
-    assert sorted(path.name for path in folder.iterdir()) == ["content", "meta.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["content", "meta.json", "sha256.json"]
 
 
 def test_a_slower_process_without_locks_keeps_the_winner(tmp_path):

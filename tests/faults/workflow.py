@@ -15,10 +15,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import scipy.stats  # noqa: F401  (imported once, by the parent)
+
 from decaylab import cli
+from decaylab.analysis import judge  # noqa: F401
 from decaylab.files import Layout, sha256_file
+from decaylab.fingerprint import fingerprint
 from decaylab.replication import plan_runs, select
-from decaylab.training import loop
+from decaylab.report import notebook, site  # noqa: F401
+from decaylab.training import loop, runner  # noqa: F401
+from decaylab.training.cost import pricing  # noqa: F401
 from tests.workflow.conftest import IMAGES, TINY_LR, VGG, replication, write_replication
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,11 +68,15 @@ class Workflow:
         shutil.copy(ROOT / "replications" / "references.yaml", root / "replications")
         (root / "docs").mkdir(exist_ok=True)
         self.specs = {run_id: run.spec for run_id, run in plan_runs(select(root, "all"), "smoke").items()}
+        for spec in self.specs.values():
+            fingerprint(spec)  # remembered
 
     def clear(self) -> None:
-        """Forget all results."""
-        for folder in (self.layout.results, self.layout.reports, self.root / "logs"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Forget all results but the timings of this machine, which take longer than a run."""
+        for path in [*self.layout.results.glob("*"), *self.layout.results.glob(".*"), self.layout.reports]:
+            if path.name == "calibration.json":
+                continue
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
     def start(self, phases: Iterable[str] = PHASES, inject: Callable[[], None] = lambda: None) -> int:
         """Begin an attempt; returns its process id.
