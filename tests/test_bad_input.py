@@ -59,7 +59,7 @@ REPLICATIONS = [
     ("references.0.url", 5, "references.0.url"),
     ("base", [], "base"),
     ("base", ..., "base"),
-    ("grids", {}, "weight_decay"),
+    ("grids", {}, "grids"),
     ("grids.main.axes", {}, "grid=main"),
     ("grids.main.axes.seed", [], "seed"),
     ("grids.main.axes.seed", 3, "seed"),

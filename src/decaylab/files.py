@@ -109,7 +109,10 @@ def check_digest(path: Path, cure: str) -> None:
     noted = path.parent / DIGESTS
     if not noted.exists():
         return
-    digests = read_json(noted)
+    try:
+        digests = read_json(noted)
+    except InputError as error:
+        raise InputError(f"{error}; {cure}") from None
     if not isinstance(digests, dict):
         raise InputError(f"{noted}: damaged; {cure}")
     try:

@@ -57,7 +57,13 @@ def split_documents(prepared: Path) -> dict[str, list[bytes]]:
 def test_prepared_splits_are_disjoint_and_complete(folder, tmp_path):
     data, choice = given_by_user(folder)
     prepared = prepare(data, Layout(tmp_path / "results"), choice)
-    assert sorted(path.name for path in prepared.iterdir()) == ["meta.json", "test.bin", "train.bin", "validation.bin"]
+    assert sorted(path.name for path in prepared.iterdir()) == [
+        "meta.json",
+        "sha256.json",
+        "test.bin",
+        "train.bin",
+        "validation.bin",
+    ]
     about = meta(prepared)
     found = split_documents(prepared)
     assert {split: len(items) for split, items in found.items()} == about["documents"]

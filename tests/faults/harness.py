@@ -136,7 +136,7 @@ class Harness:
 
         def inject() -> None:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), used + (8 << 20)))
+            resource.setrlimit(resource.RLIMIT_AS, (used, used))
 
         return inject
 

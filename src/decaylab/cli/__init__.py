@@ -64,7 +64,7 @@ def main() -> None:
         # torch's error of a GPU is a RuntimeError by name; that of its CPU allocator, by its text only
         text = str(error).partition("\n")[0]
         if not isinstance(error, MemoryError) and not re.search(
-            "out of memory|can't allocate memory|std::bad_alloc", text
+            "out of memory|can't allocate memory|std::bad_alloc|could not create a primitive", text
         ):
             raise
         _fail(f"out of memory ({text:.120}); what was saved before is intact", 1)

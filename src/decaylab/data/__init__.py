@@ -85,10 +85,7 @@ def load(
     Raises:
         InputError: as `prepare`; or more examples or tokens are asked for than there are.
     """
-    from decaylab.data import store
-
     folder = prepare(data, layout, choice)
-    store.verify(folder)
     sizes: dict[str, int] = {"batch_size": batch_size}
     if data.kind == "text":
         if context_length is None:

@@ -21,8 +21,9 @@ Maker = Callable[[Data, Path, Choice | None], dict[str, Any]]
 
 
 def build(folder: Path, data: Data, choice: Choice | None, make: Maker) -> Path:
-    """Return `folder`, made by `make` if it is not there. An error leaves nothing behind."""
+    """Return `folder`, made by `make` if it is not there, else checked. An error leaves nothing behind."""
     if _is_ready(folder):
+        verify(folder)
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder) as alone:

@@ -152,7 +152,7 @@ class Replication(Strict):
     """run by `make report` unless others are named"""
     references: list[Reference] = Field(min_length=1)
     base: dict[str, Any]
-    grids: dict[str, Grid]
+    grids: dict[str, Grid] = Field(min_length=1)
     scales: dict[Scale, ScaleOverride] = {}
     regimes: dict[str, RegimeArm] = {}
     """label: runs whose dimensionless numbers say how far a scale is from the source"""

@@ -31,11 +31,11 @@ def snapshot_record(spec: RunSpec, layout: Layout, step: int) -> Path:
 def finished(spec: RunSpec, layout: Layout, key: dict[str, str]) -> dict[str, Any] | None:
     """The summary of a run whose records are complete and of this spec and code, else None."""
     files = _kept_files(spec, layout)
-    if not all(record.exists() for record, _ in files):
+    done = layout.state(spec.run_id) / "done.json"
+    if not all(path.exists() for path in (done, *(record for record, _ in files))):
         return None
     try:
-        done = read_json(layout.state(spec.run_id) / "done.json")
-        if done != key:
+        if read_json(done) != key:
             return None
         for record, _ in files:
             check_digest(record, "the run is trained again")
