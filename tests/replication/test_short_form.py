@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.errors import InputError
-from decaylab.replication import Claim, Metric, Test, load_replication
+from decaylab.replication import Claim, Metric, Test, load_replication, short_form
 from decaylab.replication.short_form import expand_claim
 
 CLAIM = {
@@ -240,3 +240,23 @@ def test_a_wrong_short_form_is_one_line(tmp_path, changes, key, words):
     leaf = key.rpartition(".")[2]
     if not leaf.isdecimal() and any(f"{leaf}:" in line for line in lines[lines.index("- id: decay-helps") :]):
         assert f"{leaf}:" in lines[int(number) - 1]
+
+
+def test_the_settings_among_which_the_best_is_chosen_reach_the_test():
+    """They were dropped, so a claim about the best decay above zero could choose zero."""
+    among = {"weight_decay": [0.1, 0.3]}
+    (test,) = expanded(
+        {
+            "metric": "test_error",
+            "contrast": {"weight_decay": ["best", 0]},
+            "best_by": "validation_loss",
+            "best_among": among,
+            "expect": "below 0.005",
+        }
+    )
+    assert test.best_among == among
+
+
+@pytest.mark.parametrize("key", sorted(short_form._KEPT))
+def test_every_key_that_both_forms_have_is_a_field_of_the_test(key):
+    assert key in Test.model_fields

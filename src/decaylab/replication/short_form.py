@@ -24,10 +24,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_KEYS = ("name", "metric", "among", "contrast", "compare", "against", "expect", "terms", "reference", "best_by")
-TEST_KEYS = frozenset(
-    (*_KEYS, "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of", "best_among")
-)
+_KEPT = ("name", "reference", "best_among", "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of")
+"""keys that both forms have"""
+TEST_KEYS = frozenset((*_KEPT, "metric", "among", "contrast", "compare", "against", "expect", "terms", "best_by"))
 _NUMBER = r"\d*\.?\d+(?:[eE][-+]?\d+)?"
 _METRIC = re.compile(
     rf"(?P<log>log )?(?:(?P<reduce>mean|min|max|slope) )?(?P<name>[A-Za-z_][\w.]*)"
@@ -136,8 +135,7 @@ def _test(test: dict[str, Any], where: str) -> dict[str, Any]:
     if expect is None:
         raise error("expect", f"expected above, below or within and a number (`below 0.005`), got {test['expect']!r}")
     operands = [_metric(text, lambda message: error("metric", message)) for text in _operands(test["metric"])]
-    kept = ("name", "reference", "slope_over", "slope_scale", "optimum_over", "optimum_among", "in_terms_of")
-    value: dict[str, Any] = {key: test[key] for key in kept if key in test}
+    value: dict[str, Any] = {key: test[key] for key in _KEPT if key in test}
     if "best_by" in test:
         value["best_by"] = _metric(test["best_by"], lambda message: error("best_by", message))
     value |= {"direction": expect["direction"], "smallest_effect": float(expect["effect"])}
