@@ -23,9 +23,10 @@ def test_no_statement_is_missing(ledger):
     assert [entry.id for entry in ledger.entries] == expected
 
 
-def test_claims_of_existing_replications_exist(ledger):
+def test_every_claim_of_the_ledger_exists(ledger):
     known = {rep.name: {claim.id for claim in rep.claims} for rep in select(ROOT, "all")}
     check_claims_exist(ledger, known, ledger_file(ROOT))
+    assert {tie.claim.partition("/")[0] for entry in ledger.entries for tie in entry.ties} <= known.keys()
 
 
 def test_a_wrong_claim_is_named(ledger):

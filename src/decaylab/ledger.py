@@ -1,7 +1,7 @@
 """The ledger: every testable or checkable statement of the sources, and what became of it.
 
 replications/ledger.yaml ties each statement to claims of this suite, to a document, or to the reason why neither can
-decide it. Claims of replications that do not exist yet are allowed; their statements count as not run.
+decide it. Claims of a replication that a fork has removed count as not run.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def load_ledger(root: Path) -> Ledger:
 
 
 def check_claims_exist(ledger: Ledger, known: Mapping[str, set[str]], path: Path) -> None:
-    """Every claim of a replication that exists must exist as well.
+    """Every claim of a replication that is here must be one of its claims.
 
     Args:
         known: replication: ids of its claims.

@@ -183,7 +183,7 @@ def _zip_content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         raise InputError(f"{path}: encrypted; unpack it with its password, and give the folder")
     try:
         return archive.read(member)
-    except NotImplementedError:
+    except NotImplementedError:  # zipfile's error for a compression that it does not know
         method = "Deflate64" if member.compress_type == _DEFLATE64 else f"method {member.compress_type}"
         raise InputError(
             f"{path}: compressed by {method}, which Python cannot read; unpack it, and give the folder"

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decaylab.errors import InputError
-from decaylab.probes._protocol import Batch, View
+from decaylab.probes._protocol import BaseProbe, Batch, View
 from decaylab.spec import RunSpec
 
 HESSIAN_PASSES = 16.0
@@ -131,13 +131,32 @@ def mean_and_error(samples: Tensor) -> tuple[Tensor, Tensor]:
     return samples.mean(-1), samples.std(-1) / samples.shape[-1] ** 0.5
 
 
-def trace_columns(name: str, samples: Tensor) -> dict[str, Tensor]:
-    """Columns of a trace and its scaled form, with standard errors, from `quadratic_forms`."""
-    (trace, scaled), (error, scaled_error) = mean_and_error(samples)
-    return {name: trace, f"{name}_se": error, f"{name}_scaled": scaled, f"{name}_scaled_se": scaled_error}
-
-
 def examined(spec: RunSpec, examples: int) -> int:
     """How many examples a probe that asks for `examples` gets, as far as the spec tells."""
     available = spec.data.train_examples if spec.data.kind == "images" else None
     return min(examples, available or examples)
+
+
+class TraceProbe(BaseProbe):
+    """The trace of a matrix of curvature: `matvecs` products with random signs for the raw and for the scaled one.
+
+    Over the first `examples` training examples. Standard errors are those of the random signs; the examples are fixed.
+    A subclass gives its column, its matrix, and what a product costs.
+    """
+
+    column: ClassVar[str]
+    matrix: ClassVar[Matrix]
+    passes: ClassVar[float]
+    matvecs: int
+    examples: int
+
+    def measure(self, view: View) -> dict[str, Tensor]:
+        seed_draws(view)
+        task = problem(view, self.examples)
+        samples = quadratic_forms(task.operator(self.matrix), task.norms(), self.matvecs)
+        (trace, scaled), (error, scaled_error) = mean_and_error(samples)
+        name = self.column
+        return {name: trace, f"{name}_se": error, f"{name}_scaled": scaled, f"{name}_scaled_se": scaled_error}
+
+    def example_passes(self, spec: RunSpec) -> float:
+        return 2 * self.passes * self.matvecs * examined(spec, self.examples)

@@ -5,18 +5,7 @@ It is the mean over examples of tr(J^T (diag p - p p^T) J), never negative, and 
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from decaylab.probes._curvature import (
-    GAUSS_NEWTON_PASSES,
-    examined,
-    problem,
-    quadratic_forms,
-    seed_draws,
-    trace_columns,
-)
-from decaylab.probes._protocol import BaseProbe, View
-from decaylab.spec import RunSpec
+from decaylab.probes._curvature import GAUSS_NEWTON_PASSES, TraceProbe
 
 COLUMNS = {
     "gauss_newton_trace": ("trace of the Gauss-Newton matrix", "nats"),
@@ -31,20 +20,9 @@ PARAMETERS = {
 }
 
 
-class Probe(BaseProbe):
-    """`matvecs` products with random signs for each of the two, over the first `examples` training examples.
+class Probe(TraceProbe):
+    """Trace of the Gauss-Newton matrix; scaling as in hessian_trace.py."""
 
-    Errors and scaling as in hessian_trace.py.
-    """
-
-    matvecs: int
-    examples: int
-
-    def measure(self, view: View) -> dict[str, Tensor]:
-        seed_draws(view)
-        task = problem(view, self.examples)
-        samples = quadratic_forms(task.operator("GGN"), task.norms(), self.matvecs)
-        return trace_columns("gauss_newton_trace", samples)
-
-    def example_passes(self, spec: RunSpec) -> float:
-        return 2 * GAUSS_NEWTON_PASSES * self.matvecs * examined(spec, self.examples)
+    column = "gauss_newton_trace"
+    matrix = "GGN"
+    passes = GAUSS_NEWTON_PASSES

@@ -6,11 +6,7 @@ function, four times the trace. The scaled one, sum over tensors of |w|^2 tr(H_w
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from decaylab.probes._curvature import HESSIAN_PASSES, examined, problem, quadratic_forms, seed_draws, trace_columns
-from decaylab.probes._protocol import BaseProbe, View
-from decaylab.spec import RunSpec
+from decaylab.probes._curvature import HESSIAN_PASSES, TraceProbe
 
 COLUMNS = {
     "hessian_trace": ("trace of the Hessian", "nats"),
@@ -25,20 +21,9 @@ PARAMETERS = {
 }
 
 
-class Probe(BaseProbe):
-    """`matvecs` products with random signs for each of the two, over the first `examples` training examples.
+class Probe(TraceProbe):
+    """Trace of the Hessian."""
 
-    Standard errors are those of the random signs; the examples are fixed.
-    """
-
-    matvecs: int
-    examples: int
-
-    def measure(self, view: View) -> dict[str, Tensor]:
-        seed_draws(view)
-        task = problem(view, self.examples)
-        samples = quadratic_forms(task.operator("Hessian"), task.norms(), self.matvecs)
-        return trace_columns("hessian_trace", samples)
-
-    def example_passes(self, spec: RunSpec) -> float:
-        return 2 * HESSIAN_PASSES * self.matvecs * examined(spec, self.examples)
+    column = "hessian_trace"
+    matrix = "Hessian"
+    passes = HESSIAN_PASSES
