@@ -19,6 +19,18 @@ from decaylab.sources import digest, found_lines
 FILES = {"top/train/cat/1.txt": b"one", "top/train/dog/2.txt": b"two", "top/.hidden.txt": b"no"}
 
 
+def linked_zip(path: Path, files: dict[str, bytes], links: dict[str, str]) -> Path:
+    """A zip with symbolic links, as Unix tools write them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        for name, target in links.items():
+            link = zipfile.ZipInfo(name)
+            link.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, target)
+    return path
+
+
 def tar(path: Path, members: dict[str, bytes], links: dict[str, tuple[str, bytes]] | None = None) -> Path:
     with tarfile.open(path, "w:" + (path.suffix[1:] if path.suffix != ".tar" else "")) as archive:
         for name, content in members.items():
@@ -92,12 +104,7 @@ def test_links_are_read_and_useless_ones_reported(tmp_path, form):
         for name, target in links.items():
             (path / name).symlink_to(target)
     elif form == "a.zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("b/c.txt", b"c")
-            for name, target in links.items():
-                link = zipfile.ZipInfo(name)
-                link.external_attr = (stat.S_IFLNK | 0o777) << 16
-                archive.writestr(link, target)
+        linked_zip(path, {"b/c.txt": b"c"}, links)
     else:
         kinds = {name: (target, tarfile.SYMTYPE) for name, target in links.items()}
         tar(path, {"b/c.txt": b"c"}, kinds | {"hard.txt": ("b/c.txt", tarfile.LNKTYPE)})
@@ -143,13 +150,7 @@ def test_links_that_multiply_names_are_refused(tmp_path, monkeypatch, form):
     if form is tar:
         path = tar(tmp_path / "a.tar", {"d0/x.txt": b"x"}, {n: (t, tarfile.SYMTYPE) for n, t in links.items()})
     else:
-        path = tmp_path / "a.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("d0/x.txt", b"x")
-            for name, target in links.items():
-                link = zipfile.ZipInfo(name)
-                link.external_attr = (stat.S_IFLNK | 0o777) << 16
-                archive.writestr(link, target)
+        path = linked_zip(tmp_path / "a.zip", {"d0/x.txt": b"x"}, links)
     with pytest.raises(InputError, match=r"its links give more than 1,000 names; refused"):
         everything(path)
 
