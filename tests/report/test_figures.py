@@ -257,7 +257,7 @@ def test_a_scale_that_multiplies_the_sources_decay_says_what_it_ran(finals):
     assert labels.level_text("weight_decay", 0, part) == "no decay"
     figure = figures.final_values(part, "test_error", panel="grid").figure
     ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
-    assert ticks == ["0", "1\n(source 0.1)", "3\n(source 0.3)"]
+    assert ticks == ["0", "1\n(source\n0.1)", "3\n(source\n0.3)"]
     rows = figures.paired_differences(part[part["grid"] == "net"], "test_error").figure.axes[0].get_yticklabels()
     assert [text.get_text() for text in rows] == ["decay 1 (source 0.1)", "decay 3 (source 0.3)"]
 
@@ -311,3 +311,11 @@ def test_long_curves_are_thinned(curves):
     steps = figure.axes[0].lines[0].get_xdata()
     assert len(steps) <= figures.MOST_POINTS
     assert (steps[0], steps[-1]) == (0, 4999)
+
+
+def test_several_metrics_in_one_panel_are_told_apart():
+    """One metric of several matrices is named by the matrix, two metrics of one group by what they are."""
+    matrices = pd.DataFrame({"metric": ["lost_updates.mlp", "lost_updates.attention"]})
+    assert labels.level_text("metric", "lost_updates.mlp", matrices) == "mlp"
+    metrics = pd.DataFrame({"metric": ["lost_updates.mlp", "weight_norm.mlp"]})
+    assert labels.level_text("metric", "lost_updates.mlp", metrics) == "share of updates lost to rounding, mlp"

@@ -42,7 +42,7 @@ from decaylab.report.figures.style import (
     usable,
     zero_line,
 )
-from decaylab.report.metric_names import is_share, label, lower_is_better
+from decaylab.report.metric_names import is_share, label, lower_is_better, stem
 
 NEEDED = ("run_id", "reference_run_id", "grid", "seed", "fraction", "metric", "value", "epochs", *VALUES.values())
 """columns that curves keep besides their parameters, where a frame has them"""
@@ -93,7 +93,7 @@ def training_curves(
             value_axis(axes, metric, values=part["value"])
             if axes.get_yscale() == "log":
                 axes.autoscale(axis="y")  # the initial fall hides nothing there
-            axes.set_ylabel(wrap(label(metric), 32))
+            axes.set_ylabel(wrap(label(metric if part["metric"].nunique() == 1 else stem(metric)), 32))
     handles = _arms(frame, hue, dash, panel, tints)
     handles += [Patch(color=LIGHT["muted"], alpha=0.25, label="lowest to highest seed")]
     handles += [line("running loss of one seed", LIGHT["muted"], **THIN)] if len(running) else []
@@ -200,7 +200,7 @@ def _arms(frame: pd.DataFrame, hue: str, dash: str | None, panel: str, tints: di
     handles = []
     for (level, kind), rank in arm_ranks(frame, hue, dash, tints).items():
         arm = frame[(frame[hue] == level) & ((frame[dash] == kind) if dash else True)]
-        text = level_text(hue, level, arm)
+        text = level_text(hue, level, frame if hue == "metric" else arm)
         text = f"{level_text(dash, kind, arm)}, {text}" if dash else text
         style = STYLES[kinds.index(kind) % len(STYLES)]
         handles.append(line(f"{text} ({count_seeds(arm, [panel])})", tints[level], linestyle=style))

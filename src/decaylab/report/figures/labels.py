@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from decaylab.report.colours import is_none, ordered
 from decaylab.report.html import number, words
-from decaylab.report.metric_names import is_share, label
+from decaylab.report.metric_names import is_share, label, stem
 
 VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
 """column that has the number behind an axis' label, such as `large`"""
@@ -73,7 +73,7 @@ def level_tick(name: str, level: Any, frame: pd.DataFrame) -> str:
     actual = level_number(name, level, frame)
     if isinstance(level, str) or actual is None or math.isclose(actual, level):
         return tick(level)
-    return f"{number(actual, 4)}\n(source {number(level, 4)})"
+    return f"{number(actual, 4)}\n(source\n{number(level, 4)})"
 
 
 def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
@@ -83,6 +83,10 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
     """
     if name in ("grid", "network", "arm", "setting", "kind", "precision", "model"):
         return words(level)
+    if name == "metric":
+        # of one metric, a group or a matrix; of several, each by its name
+        alone = frame is not None and frame["metric"].map(stem).nunique() == 1 and "." in level
+        return level.partition(".")[2] if alone else label(level)
     column, actual, also = VALUES.get(name), level_number(name, level, frame), ""
     if actual is not None and not isinstance(level, str) and not math.isclose(actual, level):
         also = f" (source {number(level, 4)})"
