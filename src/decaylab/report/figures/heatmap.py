@@ -75,7 +75,7 @@ def _cells(axes: Axes, part: pd.DataFrame, y: str, rows: str, columns: str, best
     bar = axes.collections[0].colorbar
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
-    bar.set_label(wrap(label(y), 12 + 8 * len(row_keys)))
+    bar.set_label(wrap(label(y), 6 + 8 * len(row_keys)))
     winner = cells["mean"].idxmin() if best == "min" else cells["mean"].idxmax()
     place = (column_keys.index(winner[1]) + 0.03, row_keys.index(winner[0]) + 0.03)
     axes.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor=LIGHT["other1"], linewidth=2.6))
