@@ -56,6 +56,12 @@ def _refuse_or_note(share: float, said: str, inventory: Inventory) -> None:
     inventory.note(said)
 
 
+def document_digest(text: str) -> bytes:
+    """The same for documents that differ only in their byte-order mark and the kind of their line ends."""
+    same = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    return hashlib.sha256(same.encode("utf-8", errors="replace")).digest()
+
+
 class Texts:
     """Counts what stands in documents while they are tokenised."""
 
@@ -67,7 +73,7 @@ class Texts:
         """The documents themselves."""
         for text in documents:
             self._documents += 1
-            digest = hashlib.sha256(text.encode(errors="replace")).digest()
+            digest = document_digest(text)
             self._repeated += digest in self._seen
             self._seen.add(digest)
             self._characters += len(text)

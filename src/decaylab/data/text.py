@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from decaylab.data.base import Dataset
-from decaylab.data.checks import HELD_OUT
+from decaylab.data.checks import HELD_OUT, document_digest
 from decaylab.data.draws import generator, move
 from decaylab.data.overlap import without_overlap
 from decaylab.data.store import meta
@@ -82,12 +82,6 @@ def _file(folder: Path, split: str) -> Path:
     return folder / f"{split}.bin"
 
 
-def _digest(text: str) -> bytes:
-    """The same for texts that differ only in their byte-order mark and the kind of their line ends."""
-    same = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    return hashlib.sha256(same.encode("utf-8", errors="replace")).digest()
-
-
 def _leave_out_overlap(data: TextData, encoder: Tokenizer, folder: Path) -> dict[str, Any]:
     """Remove from the held-out splits what also stands in the training text; returns what was found."""
     held_out = ("validation", "test")
@@ -122,7 +116,7 @@ def _write_sorted(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dic
     end = 0
     with open(unsorted, "wb") as file:
         for text, tokens in encoder.documents(_as_documents(filter(None, texts))):
-            digest = _digest(text)
+            digest = document_digest(text)
             if digest not in places:
                 places[digest] = (end, len(tokens))
                 tokens.tofile(file)
@@ -188,7 +182,7 @@ def _write_stream(texts: Iterable[str], encoder: Tokenizer, folder: Path) -> dic
     files = {split: open(_file(folder, split), "wb") for split in SPLITS}  # noqa: SIM115 (closed below)
     try:
         for text, tokens in encoder.documents(filter(None, texts)):
-            place = int.from_bytes(_digest(text)[:8]) / 2**64
+            place = int.from_bytes(document_digest(text)[:8]) / 2**64
             split = "validation" if place < HELD_OUT else "test" if place < 2 * HELD_OUT else "train"
             tokens.tofile(files[split])
             counts[split] += 1
