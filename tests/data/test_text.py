@@ -109,7 +109,9 @@ def test_documents_that_differ_in_line_ends_or_byte_order_mark_are_kept_once(fol
         copy = path.read_bytes().replace(b"\n", b"\r\n") if number % 2 else b"\xef\xbb\xbf" + path.read_bytes()
         path.with_name(f"copy-{path.name}").write_bytes(copy)
     data, choice = given_by_user(folder)
-    assert meta(prepare(data, Layout(tmp_path / "twice"), choice))["documents"] == counts
+    about = meta(prepare(data, Layout(tmp_path / "twice"), choice))
+    assert about["documents"] == counts
+    assert any("40 of 80 documents repeat an earlier one" in note for note in about["found"]["notes"])
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
