@@ -41,17 +41,18 @@ class Probe(BaseProbe):
 
     @torch.no_grad()
     def measure(self, view: View) -> dict[str, Tensor]:
+        at_peak = view.learning_rate == view.spec.optimizer.learning_rate
+        joins = at_peak and view.step > self.since * view.spec.steps
+        if not (joins or self.state):
+            return {}
         batches = list(view.batches("test", view.spec.evaluation.examples))
         weights = probabilities(view.model, batches, view)
-        at_peak = view.learning_rate == view.spec.optimizer.learning_rate
-        if at_peak and view.step > self.since * view.spec.steps:
+        if joins:
             if not self.state:
                 self.state = {"sum": torch.zeros_like(weights), "members": torch.zeros_like(weights[0, 0])}
             self.state["sum"] = self.state["sum"] + weights
             self.state["members"] = self.state["members"] + 1
             self.state["average"] = probabilities(view.average(), batches, view)
-        if not self.state:
-            return {}
         ensemble, average = self.state["sum"] / self.state["members"], self.state["average"]
         targets = torch.cat([labels for _, labels in batches])
         return {
