@@ -19,6 +19,7 @@ from decaylab.analysis.results import load_runs
 from decaylab.analysis.run_table import restore_table, to_table, write_table
 from decaylab.errors import InputError
 from decaylab.files import Layout, atomic_path, git_commit
+from decaylab.limits import Allowance
 from decaylab.replication import PlannedRun
 from decaylab.sources import Choice
 from decaylab.workspace import SCALES, Scale, Workspace
@@ -78,6 +79,7 @@ def read_pack(path: Path, layout: Layout) -> Pack:
                 odd = next((name for name in names if name not in (MANIFEST, CLAIMS, RUNS)), None)
                 what = f"got {odd!r}" if odd else "one is missing, or stands twice"
                 raise InputError(f"{path}: expected a pack with members {MANIFEST}, {CLAIMS} and {RUNS}; {what}")
+            Allowance(path.stat().st_size).take(sum(member.file_size for member in archive.infolist()))
             manifest, claims, runs = archive.read(MANIFEST), archive.read(CLAIMS).decode(), archive.read(RUNS)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

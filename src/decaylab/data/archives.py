@@ -19,6 +19,7 @@ from decaylab.data import compression
 from decaylab.data.inventory import Inventory, kind_of_file
 from decaylab.errors import InputError
 from decaylab.files import printable
+from decaylab.limits import Allowance, TooLarge
 from decaylab.sources import files
 
 _TAR = re.compile(r"\.(tar|tar\.(gz|xz|lzma|bz2|zst)|tgz|txz|tlz|tbz2?|tzst)$", re.IGNORECASE)
@@ -27,6 +28,9 @@ FORMS = ".tar, .tar.gz, .tar.xz, .tar.bz2, .tar.zst, .zip"
 _OTHER = re.compile(r"\.(7z|rar|cab|iso|dmg|lz4?|Z|cpio)$", re.IGNORECASE)
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, *compression.DAMAGE, ValueError)
 _DEFLATE64 = 9
+# bytes taken from a zip at a time; zipfile unpacks all that bzip2 and LZMA make of each piece of 4096
+_ZIP_BLOCKS = {zipfile.ZIP_STORED: 1 << 20, zipfile.ZIP_DEFLATED: 1 << 20}
+_SMALL_BLOCK = 1 << 12
 _MOST_LINKS = 40
 _MOST_ALIASES = 1_000_000
 """links to folders with links multiply: more is an attack"""
@@ -52,7 +56,8 @@ def contents(
         follow_links: also read what links inside lead to; in a folder they may lead anywhere.
 
     Raises:
-        InputError: unreadable, damaged, encrypted, or a member whose path or link leads out of the archive.
+        InputError: unreadable, damaged, encrypted, a member whose path or link leads out of the archive, or more in it
+            than its size allows.
     """
     inventory = inventory if inventory is not None else Inventory()
 
@@ -75,6 +80,8 @@ def contents(
         raise InputError(f"{path}: cannot be read: {what}")
     try:
         yield from read
+    except TooLarge as error:
+        raise InputError(f"{path}: {error}") from None
     except _BROKEN as error:
         raise InputError(f"{path}: damaged archive ({error})") from None
     except OSError as error:
@@ -129,6 +136,7 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]
 
 def _tar(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Iterator[tuple[str, bytes]]:
     links: dict[str, str] = {}
+    allowance = Allowance(path.stat().st_size)  # sparse members are large without any compression
     for member, content in _members(path):
         name = _inside(path, member.name)
         if member.issym():
@@ -136,6 +144,7 @@ def _tar(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Itera
         elif member.islnk():
             links[name] = _inside(path, member.name, member.linkname)
         elif member.isfile() and keep(name):
+            allowance.take(member.size)
             yield name, content()
     if links:
         # a stream cannot go back, so what links lead to is read in a second pass
@@ -143,28 +152,35 @@ def _tar(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Itera
         for member, content in _members(path):
             if member.isfile():
                 names = list(filter(keep, aliases.of(_inside(path, member.name))))
+                allowance.take(len(names) * member.size)
                 data = content() if names else b""
                 yield from ((name, data) for name in names)
         aliases.report(inventory)
 
 
 def _zip(path: Path, keep: Callable[[str], bool], inventory: Inventory) -> Iterator[tuple[str, bytes]]:
+    allowance = Allowance(path.stat().st_size)
+
+    def content(member: zipfile.ZipInfo) -> bytes:
+        allowance.take(member.file_size)
+        return _zip_content(path, archive, member)
+
     with zipfile.ZipFile(path) as archive:
         links: dict[str, str] = {}
         plain: dict[str, zipfile.ZipInfo] = {}
         for member in archive.infolist():
             name = _inside(path, _zip_name(member))
             if stat.S_ISLNK(member.external_attr >> 16):
-                target = _zip_content(path, archive, member).decode("utf-8", "surrogateescape")
+                target = content(member).decode("utf-8", "surrogateescape")
                 links[name] = _inside(path, name, posixpath.join(posixpath.dirname(name), target))
             elif not member.is_dir():
                 plain[name] = member
                 if keep(name):
-                    yield name, _zip_content(path, archive, member)
+                    yield name, content(member)
         aliases = _Aliases(path, links)
         for target, member in plain.items():
             for name in filter(keep, aliases.of(target)):
-                yield name, _zip_content(path, archive, member)
+                yield name, content(member)
         aliases.report(inventory)
 
 
@@ -182,7 +198,9 @@ def _zip_content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     if member.flag_bits & 1:
         raise InputError(f"{path}: encrypted; unpack it with its password, and give the folder")
     try:
-        return archive.read(member)
+        with archive.open(member) as file:
+            size = _ZIP_BLOCKS.get(member.compress_type, _SMALL_BLOCK)
+            return b"".join(iter(lambda: file.read(size), b""))
     except NotImplementedError:  # zipfile's error for a compression that it does not know
         method = "Deflate64" if member.compress_type == _DEFLATE64 else f"method {member.compress_type}"
         raise InputError(

@@ -10,29 +10,59 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from decaylab.limits import Allowance
+
 SUFFIXES = (".gz", ".xz", ".lzma", ".bz2", ".zst")
 DAMAGE = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 """what the readers raise for bad data; besides them an OSError without a number"""
 
 _START = 10
+_BLOCK = 1 << 20
 # "BZh" alone may begin a text
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
 
 
 def opened(path: Path) -> BinaryIO:
-    """The unpacked content of a file, or the file itself if it is not compressed. Raises OSError."""
+    """The unpacked content of a file, or the file itself if it is not compressed.
+
+    Raises:
+        OSError: it cannot be read.
+        TooLarge: while it is read.
+    """
     with open(path, "rb") as file:
         start = file.read(_START)
-    return _reader(start, path) or open(path, "rb")
+    reader = _reader(start, path)
+    return _Counted(reader, Allowance(path.stat().st_size)) if reader else open(path, "rb")
 
 
-def unpacked(content: bytes) -> bytes:
-    """The same for bytes. Raises one of `DAMAGE` or OSError."""
+def unpacked(content: bytes, *further: Allowance) -> bytes:
+    """The same for bytes. Raises one of `DAMAGE`, OSError or TooLarge.
+
+    Args:
+        further: what else the unpacked bytes count for.
+    """
     reader = _reader(content[:_START], io.BytesIO(content))
     if reader is None:
         return content
-    with reader:
-        return reader.read()
+    with _Counted(reader, Allowance(len(content)), *further) as counted:
+        return b"".join(iter(lambda: counted.read(_BLOCK), b""))
+
+
+class _Counted(io.RawIOBase):
+    """A stream of which no more is read than is allowed."""
+
+    def __init__(self, stream: BinaryIO, *allowances: Allowance) -> None:
+        self._stream, self._allowances = stream, allowances
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        for allowance in self._allowances:
+            allowance.take(len(data))
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _reader(start: bytes, file: Path | BinaryIO) -> BinaryIO | None:

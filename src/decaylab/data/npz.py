@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from decaylab.data.layouts import TEST, TRAIN, canonical
+from decaylab.limits import Allowance, TooLarge
 
 _IMAGES = ("x", "images", "image", "data")
 _LABELS = ("y", "labels", "label", "targets")
@@ -18,12 +19,19 @@ def read(path: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
     """Images [n, ...] and class names [n] of each split; integer labels are named by their number.
 
     Raises:
-        ValueError: no such arrays, other types, or another number of labels than of images.
+        ValueError: no such arrays, other types, another number of labels than of images, or more in it than its size
+            allows.
     """
     try:
+        allowance = Allowance(path.stat().st_size)
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                allowance.take(member.file_size)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+    except TooLarge:
+        raise
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError, MemoryError) as error:
         raise ValueError(f"cannot be read as arrays ({error})") from None
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():

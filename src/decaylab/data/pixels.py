@@ -60,6 +60,8 @@ def decode(content: bytes, size: int) -> tuple[np.ndarray, list[str]]:
         picture.load()
     except InputError:
         raise
+    except pillow().DecompressionBombError:
+        raise ValueError(f"more than {2 * pillow().MAX_IMAGE_PIXELS:,} pixels; refused: make it smaller") from None
     except Exception:  # damaged files make Pillow's decoders raise many kinds
         raise ValueError("expected an image, cannot be decoded") from None
     rgb, remarks = to_rgb(picture)

@@ -11,6 +11,7 @@ from typing import Any
 
 from decaylab.data.layouts import TEST, TRAIN, canonical
 from decaylab.files import printable
+from decaylab.limits import Allowance, TooLarge
 
 _COLUMNAR = (".parquet", ".arrow")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -189,21 +190,31 @@ def _open(name: str, content: bytes) -> tuple[Any, Iterator[Any], Any]:
     try:
         if name.lower().endswith(".parquet"):
             file = parquet.ParquetFile(pyarrow.BufferReader(content))
-            return pyarrow, _damage(name, file.iter_batches(_ROWS)), file.schema_arrow
+            groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+            Allowance(len(content)).take(sum(group.total_byte_size for group in groups))
+            return pyarrow, _checked(name, content, file.iter_batches(_ROWS)), file.schema_arrow
         if content.startswith(b"ARROW1"):
             reader = ipc.open_file(pyarrow.BufferReader(content))
             batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-            return pyarrow, _damage(name, batches), reader.schema
+            return pyarrow, _checked(name, content, batches), reader.schema
         stream = ipc.open_stream(pyarrow.BufferReader(content))
-        return pyarrow, _damage(name, iter(stream)), stream.schema
+        return pyarrow, _checked(name, content, iter(stream)), stream.schema
+    except TooLarge as error:
+        raise ValueError(f"{printable(name)}: {error}") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{printable(name)}: damaged table ({str(error).splitlines()[0]})") from None
 
 
-def _damage(name: str, batches: Iterator[Any]) -> Iterator[Any]:
+def _checked(name: str, content: bytes, batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches of a table, until one is damaged or more than its size allows: repeated values are stored once."""
     import pyarrow
 
+    allowance = Allowance(len(content))
     try:
-        yield from batches
+        for batch in batches:
+            allowance.take(batch.nbytes)
+            yield batch
+    except TooLarge as error:
+        raise ValueError(f"{printable(name)}: {error}") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{printable(name)}: damaged table ({str(error).splitlines()[0]})") from None

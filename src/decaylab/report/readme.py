@@ -6,17 +6,19 @@ between two markers, `<!-- name: ... -->` and `<!-- /name -->`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from decaylab.analysis.verdict import VERDICTS
 from decaylab.errors import InputError
 from decaylab.files import atomic_path
 from decaylab.replication import Replication, select
 from decaylab.report import archive_summary
 from decaylab.report.claims import judged_in, read_evidence
 from decaylab.report.figures import claims_forest, png
-from decaylab.report.findings import agreement, findings, open_claims
+from decaylab.report.findings import agreement, findings
 from decaylab.report.html import duration, estimate, number, scalar, words
 from decaylab.report.ledger_page import ledger_markdown
 from decaylab.report.provenance import sources_text
@@ -76,14 +78,24 @@ def headline(root: Path) -> str:
         for finding in findings(views)
     )
     return (
-        f"{said}\n\n{open_claims(views)} {agreement(views)}\n\n"
+        f"Of {len(views)} headline claims, {verdict_counts(views)}. {agreement(views)}\n\n"
         f'<img src="{FIGURE.as_posix()}" width="700" alt="The decided claims with their intervals, what each one says, '
-        "and the source's number\">\n\n<details><summary>All claims as a table</summary>\n\n"
+        "and the source's number\">\n\n<details><summary>What was found, claim by claim</summary>\n\n"
+        f"{said}\n\n</details>\n\n<details><summary>All claims as a table</summary>\n\n"
         f"{table(rows)}\n\n</details>\n\n"
         f"Measured at {places}, on {data}, at commit {', '.join(commits)}. The sources' numbers\n"
         "belong to their own scale. Each estimate is that of the test that decides the claim; the reports show all\n"
         "tests and variants. `snakemake --cores all evidence` makes them from the archived runs.\n"
     )
+
+
+def verdict_counts(views: Iterable[Mapping[str, Any]]) -> str:
+    """`15 are reproduced, 7 contradicted and 3 inconclusive`: verdicts in their usual order, those that occur."""
+    counts = Counter(view["verdict"] for view in views)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
+    first = parts[0].split(" ", 1)
+    parts[0] = f"{first[0]} {'is' if first[0] == '1' else 'are'} {first[1]}"
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def decided(root: Path) -> list[dict[str, Any]]:
@@ -96,7 +108,7 @@ def decided(root: Path) -> list[dict[str, Any]]:
 def own_data(root: Path) -> str:
     """Arms and claims of all evidence on data that a user brought, one section a file."""
     sections = []
-    for rep in select(root, "headline"):
+    for rep in select(root, "all"):
         for file in read_evidence(root, rep.name):
             sources = [data["source"] for data in file["data"]]
             if not any(map(is_named, sources)):
@@ -104,6 +116,15 @@ def own_data(root: Path) -> str:
                 about += f"{len(file['runs'])} runs that took {duration(file['seconds'])}, {file['made_at'][:10]}"
                 sections.append(f"## {rep.title} (`{rep.name}`)\n\n{about}.\n\n{arms(file)}\n\n{claims(file)}\n")
     return "\n".join(sections)
+
+
+def strategies(root: Path) -> str:
+    """Verdicts on decay strategies, one table for each evidence file."""
+    tables = [
+        f"{file['scale'].capitalize()} scale, {sources_text(file['data'])}:\n\n{claims(file)}\n"
+        for file in read_evidence(root, "decay_strategies")
+    ]
+    return "\n".join(tables) or "No runs are on file.\n"
 
 
 def arms(file: dict[str, Any]) -> str:
@@ -128,12 +149,21 @@ def claims(file: dict[str, Any]) -> str:
 
 
 def replications(root: Path) -> str:
-    """All replications with their question and references, as a Markdown table."""
-    lines = ["| name | the question | published in |", "|---|---|---|"]
+    """All replications with their question, references and verdicts, as a Markdown table."""
+    lines = ["| name | the question | published in | verdicts on file |", "|---|---|---|---|"]
     for rep in select(root, "all"):
         question = " ".join(rep.question.split())
-        lines.append(f"| [`{rep.name}`](replications/{rep.name}) | {question} | {'; '.join(_cite(rep))} |")
+        name = f"[`{rep.name}`](replications/{rep.name})"
+        lines.append(f"| {name} | {question} | {'; '.join(_cite(rep))} | {_verdicts(root, rep)} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(root: Path, rep: Replication) -> str:
+    """`4 reproduced, 2 inconclusive`: the claims of a replication, each from the best evidence it has."""
+    evidence = read_evidence(root, rep.name)
+    best = [judged_in(evidence, claim.id)[:1] for claim in rep.claims]
+    counts = Counter(judged.verdict for found in best for _, judged in found)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or "none yet"
 
 
 def _cite(rep: Replication) -> list[str]:
@@ -145,6 +175,7 @@ GENERATED: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("README.md", "headline", headline),
     ("README.md", "replications", replications),
     ("docs/ledger.md", "ledger", ledger_markdown),
+    ("docs/decay-strategies.md", "strategies", strategies),
     ("docs/real-data-on-a-laptop.md", "own-data", own_data),
 )
 """document, name of its markers, and what generates the text between them"""

@@ -18,6 +18,7 @@ from decaylab.data.text import PreparedText, write
 from decaylab.data.tokenizers import tokenizer
 from decaylab.errors import InputError
 from decaylab.files import printable
+from decaylab.limits import Allowance, TooLarge
 from decaylab.sources import Choice
 from decaylab.spec import TextData
 
@@ -69,6 +70,8 @@ def _members(path: Path, inventory: Inventory) -> Iterator[str]:
     """
     first: dict[bool, str] = {}
     companions: dict[str, bytes] = {}
+    # of all compressed files in an archive; in a folder, each has its own
+    within = () if path.is_dir() else (Allowance(path.stat().st_size),)
 
     def wanted(name: str) -> bool | str:
         if tables.is_cache(name):
@@ -86,12 +89,12 @@ def _members(path: Path, inventory: Inventory) -> Iterator[str]:
                 f"documents ({printable(first[True])}) beside tables or tokens ({printable(first[False])}): give those "
                 "that you mean, by their paths or a pattern"
             )
-        yield from _texts(name, content, inventory)
+        yield from _texts(name, content, inventory, *within)
     for name, content in companions.items():
         if False in first:
             inventory.drop(name, "files that describe a table")
         else:
-            yield from _texts(name, content, inventory)
+            yield from _texts(name, content, inventory, *within)
 
 
 def _alone(path: Path, inventory: Inventory) -> Iterator[str]:
@@ -114,12 +117,12 @@ def _alone(path: Path, inventory: Inventory) -> Iterator[str]:
         raise InputError(f"{path}: expected text, or an archive ({FORMS}): {error}") from None
 
 
-def _texts(name: str, content: bytes, inventory: Inventory) -> Iterator[str]:
+def _texts(name: str, content: bytes, inventory: Inventory, *within: Allowance) -> Iterator[str]:
     """Documents of a file of an archive or folder."""
     if token_files.is_tokens(name):
         yield from token_files.documents(name, content, tokenizer("gpt2").decode)
         return
-    content = _unpacked(name, content)
+    content = _unpacked(name, content, *within)
     if _plain_name(name).endswith(ROWS):
         yield from _rows(name, content, inventory)
         return
@@ -160,8 +163,10 @@ def _plain_name(name: str, *, keep_case: bool = False) -> str:
     return plain if keep_case else plain.lower()
 
 
-def _unpacked(name: str, content: bytes) -> bytes:
+def _unpacked(name: str, content: bytes, *within: Allowance) -> bytes:
     try:
-        return compression.unpacked(content)
+        return compression.unpacked(content, *within)
+    except TooLarge as error:
+        raise ValueError(f"{printable(name)}: {error}") from None
     except (*compression.DAMAGE, OSError) as error:
         raise ValueError(f"{printable(name)}: damaged ({error})") from None
