@@ -59,7 +59,7 @@ def texts(draw) -> dict[str, Any]:
         "kind": "text",
         "source": TEXT,
         "train_tokens": draw(st.sampled_from([None, 300, 5000])),
-        "order": draw(st.sampled_from(["random_offsets", "one_pass"])),
+        "order": draw(often("random_offsets", st.just("one_pass"))),
     }
 
 
@@ -128,23 +128,26 @@ def optimizers(draw) -> dict[str, Any]:
             "name": "sgd",
             "learning_rate": draw(rates),
             "momentum": draw(st.sampled_from([0.0, 0.9, 1.0])),
-            "dampening": draw(often(0.0, st.just(0.5))),
-            "nesterov": draw(often(False, st.just(True))),
+            "dampening": draw(often(0.0, often(0.0, st.just(0.5)))),
+            "nesterov": draw(often(False, often(False, st.just(True)))),
         }
     return {
         "name": "adamw",
         "learning_rate": draw(rates),
-        "beta1": draw(st.sampled_from([0.0, 0.9, 1.0])),
-        "beta2": draw(st.sampled_from([0.0, 0.95, 1.0])),
+        "beta1": draw(often(0.9, st.sampled_from([0.0, 0.999, 1.0]))),
+        "beta2": draw(often(0.95, st.sampled_from([0.0, 0.5, 1.0]))),
         "eps": draw(st.sampled_from([1e-8, 1.0])),
     }
 
 
 @st.composite
-def decays(draw) -> dict[str, Any]:
+def decays(draw, optimizer: str) -> dict[str, Any]:
+    forms = plugins.available("optim/forms")
+    needs = {form: (plugins.literal("optim/forms", form, "REQUIRES") or {}).get("optimizer.name") for form in forms}
+    fitting = [form for form, names in needs.items() if names is None or optimizer in names]
     return {
         "weight_decay": draw(st.sampled_from([0.0, 0.01, 0.1, 100.0])),
-        "form": draw(st.sampled_from(plugins.available("optim/forms"))),
+        "form": draw(often(draw(st.sampled_from(fitting)), st.sampled_from(fitting), st.sampled_from(forms))),
         "multipliers": draw(st.dictionaries(st.sampled_from(GROUPS), st.sampled_from([0.0, 0.5, 2.0]), max_size=3)),
         "schedule": {
             "kind": draw(st.sampled_from(["constant", "linear", "cosine", "follow_learning_rate", "window"])),
@@ -173,19 +176,18 @@ def specs(draw) -> dict[str, Any]:
     kind = draw(st.sampled_from(["images", "text"]))
     batch = draw(st.sampled_from([1, 4, 6]))
     wanted = [
-        name
-        for name in plugins.available("probes")
-        if (plugins.literal("probes", name, "NEEDS") or kind) == kind or draw(st.integers(0, 19)) == 0
+        name for name in plugins.available("probes") if (plugins.literal("probes", name, "NEEDS") or kind) == kind
     ]
+    optimizer = draw(optimizers())
     return {
         "data": draw(images() if kind == "images" else texts()),
         "model": draw(networks(kind)),
-        "optimizer": draw(optimizers()),
-        "decay": draw(decays()),
+        "optimizer": optimizer,
+        "decay": draw(decays(optimizer["name"])),
         "schedule": draw(schedules()),
         "steps": STEPS,
         "batch_size": batch,
-        "micro_batch_size": draw(maybe(st.sampled_from([1, 2, 3]))),
+        "micro_batch_size": draw(maybe(st.sampled_from([1, batch, max(1, batch // 2), 3]))),
         "precision": draw(st.sampled_from(PRECISIONS)),
         "gradient_clip": draw(maybe(st.sampled_from([1e-3, 1.0]))),
         "ema": draw(maybe(st.sampled_from([0.5, 0.999]))),

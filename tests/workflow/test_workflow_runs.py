@@ -130,14 +130,10 @@ def test_a_commit_alone_reruns_nothing_and_a_plot_trains_nothing(clone):
     git("add", "NOTES")
     git("commit", "-q", "-m", "Second")
     assert clone.planned("with_vgg") == []
-    assert changed("params") == changed("input") == changed("code") == []
+    assert changed("params") == changed("input") == []
 
     append(clone.path / "src" / "decaylab" / "report" / "figures" / "heatmap.py", "\nCOLOUR = 'red'\n")
-    shown = ["add with_vgg to the index", "render with_vgg"]
-    assert clone.planned("with_vgg") == shown
-    assert changed("params") == ["reports/laptop/with_vgg.html"]
-    append(clone.path / "src" / "decaylab" / "regime.py", "\nUNUSED = 1\n")
-    assert clone.planned("with_vgg") == [shown[0], "judge with_vgg", shown[1]]
+    assert clone.planned("with_vgg") == ["add with_vgg to the index", "render with_vgg"]
 
 
 def test_a_new_seed_leaves_other_jobs_alone(clone):
