@@ -114,6 +114,8 @@ class PreconditionResult(BaseModel):
     metric: str
     value: float | None
     """mean over the judged seeds, or the regime's number; None if it is not known yet"""
+    difference: bool = False
+    """whether the value is a difference of two arms"""
     direction: Literal["above", "below"]
     threshold: float
 
