@@ -149,6 +149,8 @@ class Replication(Strict):
     question: str
     row: PositiveInt
     """its place in the list of replications"""
+    theme: str = ""
+    """heading under which the index lists what was found"""
     headline: bool = False
     """run by `make report` unless others are named"""
     references: list[Reference] = Field(min_length=1)
