@@ -36,12 +36,21 @@ class SGD(Strict):
     dampening: Fraction = 0.0
     nesterov: bool = False
 
+    @model_validator(mode="after")
+    def _check(self) -> SGD:
+        if self.nesterov and not (self.momentum > 0 and self.dampening == 0):
+            raise ValueError("nesterov needs momentum above 0, and dampening 0")
+        return self
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamW(Strict):
     name: Literal["adamw"] = "adamw"
     learning_rate: Positive
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
+    beta1: Beta = 0.9
+    beta2: Beta = 0.95
     eps: Positive = 1e-8
 
 
