@@ -115,6 +115,16 @@ def test_comments_docstrings_and_layout_are_not_code(package):
     assert digest(path, "class A:\n    x = 1\n    'a' + 'b'\n") != first
 
 
+def test_an_edit_that_changes_no_number_keeps_the_digest_until_the_next(package, monkeypatch):
+    path = package / "a.py"
+    first = digest(path, "x = 1\n")
+    before = module._digest(path)
+    assert digest(path, "x = 1\ny = 2\n") != first
+    monkeypatch.setitem(module.UNCHANGED, module._digest(path), before)
+    assert digest(path, "x = 1\ny = 2\n") == first
+    assert digest(path, "x = 1\ny = 3\n") != first
+
+
 def test_other_files_count_byte_by_byte_and_names_count(package):
     template = package / "page.html"
     assert digest(template, "# a") != digest(template, "# b")
