@@ -135,11 +135,11 @@ class TrainingRun:
         values: dict[str, Tensor] = {}
         average = self.learner.ema
         for split, examples in self._splits():
-            values |= losses(self.model, self.data, split, examples, self.learner.autocast)
+            values |= losses(self.model, self.data, split, examples, self.learner.computing)
         if average is not None and self.step > 0:
             self._refresh_average()
             for split, examples in self._splits():
-                found = losses(average, self.data, split, examples, self.learner.autocast)
+                found = losses(average, self.data, split, examples, self.learner.computing)
                 values |= {f"ema_{name}": value for name, value in found.items()}
         self.buffer.record(self.step, values)
         self.model.train()  # once here, since walking through all modules costs a twentieth of a small step
@@ -180,6 +180,7 @@ class TrainingRun:
         self.buffer.flush()
         return {
             "learner": self.learner.state_dict(),
+            "probing": self.probing.state_dict(),
             "step": self.step,
             "diverged": self.diverged,
             "overflowed": self.overflowed,
@@ -191,6 +192,7 @@ class TrainingRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
+        self.probing.load_state_dict(state.get("probing", {}))  # checkpoints of before have none
         self.step, self.diverged, self.overflowed = state["step"], state["diverged"], state["overflowed"]
         self.loss_sum, self.loss_count = state["loss_sum"].to(self.device), state["loss_count"]
         self.buffer = MetricBuffer(state["rows"])

@@ -35,6 +35,9 @@ from decaylab.workflow.rounds import Rounds
 from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
 
+_SAFE = re.compile(r"\w[\w.+-]*", re.ASCII)
+"""names that a shell and snakemake take as they are: those of folders stand in commands and in paths of logs"""
+
 
 class Untracked:
     """Words and options of a shell command that change no number, or whose change shows in the outputs.
@@ -67,6 +70,10 @@ class Plan:
         self.replications: dict[str, Replication] = {rep.name: rep for rep in select(root, "all")}
         for name in RESERVED.intersection(self.replications):
             raise InputError(f"replications/{name}: expected another name, since {name!r} is a rule of the workflow")
+        self.evidence = filed_names(root)
+        for name in (*self.replications, *self.evidence):
+            if not _SAFE.fullmatch(name):
+                raise InputError(f"replications: {name!r}: expected a name of letters, digits, and _ . + - only")
         wanted = config["replications"]
         self.chosen = [rep.name for rep in keyed("replications", lambda: select(root, wanted))]
         choices = {
@@ -86,7 +93,6 @@ class Plan:
         self.priorities = priorities(self.jobs)
         self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
         self.data = data_groups(self.planned.values())
-        self.evidence = filed_names(root)
 
     @property
     def scale(self) -> str:
