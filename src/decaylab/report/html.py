@@ -166,6 +166,7 @@ def environment() -> jinja2.Environment:
     }
     env.globals["verdicts"] = VERDICTS
     env.globals["style"] = style
+    env.globals["run_style"] = run_style
     return env
 
 
@@ -174,6 +175,13 @@ def style(*parts: str) -> Markup:
     """The style sheet of a page, to be inlined: what all pages share, and further files such as `claims`."""
     files = [TEMPLATES / f"{part}.css" for part in ("style", *parts)]
     return Markup(colours.css() + "".join(file.read_text(encoding="utf-8") for file in files))
+
+
+@cache
+def run_style() -> Markup:
+    """The style sheet of a run's page: of those there are many, so it has only what they use."""
+    text = (TEMPLATES / "run.css").read_text(encoding="utf-8")
+    return Markup(colours.css(re.findall(r"var\(--(\w+)\)", text)) + text)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
