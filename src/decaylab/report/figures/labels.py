@@ -81,7 +81,7 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
 
     `decay 1 (source 0.1)`: a scale that changes the source's number shows both.
     """
-    if name in ("grid", "network", "arm", "setting", "kind", "precision", "model"):
+    if name in ("grid", "network", "arm", "setting", "kind", "precision", "model", "remedy"):
         return words(level)
     if name == "metric":
         # of one metric, a group or a matrix; of several, each by its name
