@@ -298,6 +298,42 @@ def test_verdicts_are_told_apart_with_any_colour_vision():
             assert closest > 20, (name, side, closest)
 
 
+def test_of_axes_that_share_a_scale_the_lowest_have_the_numbers(finals):
+    frames = [finals[finals["grid"] == "net"].assign(panel=rank) for rank in range(5)]
+    for count, lowest in ((4, [2, 3]), (5, [2, 3, 4])):
+        frame = pd.concat(frames[:count])
+        chart = figures.paired_differences(frame, "test_error", panel="panel", reference=0)
+        shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in chart.figure.axes]
+        assert [rank for rank, visible in enumerate(shown) if visible] == lowest
+        assert [rank for rank, axes in enumerate(chart.figure.axes) if axes.xaxis.label.get_visible()] == lowest
+
+
+def test_copies_with_one_learning_rate_are_told_apart_by_that_of_their_path():
+    copies = pd.DataFrame({"learning_rate": ["high", "low"], "peak_learning_rate": [0.03, 0.03]})
+    assert labels.level_text("learning_rate", "high", copies) == "high learning rate"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "text"),
+    [("epochs", 1, "1 epoch"), ("epochs", 16, "16 epochs"), ("dropout", "without", "without dropout"),
+     ("run", "linear", "linear"), ("size", "one_pass", "size: one pass")],
+)  # fmt: skip
+def test_levels_read_as_words(name, level, text):
+    assert labels.level_text(name, level) == text
+
+
+def test_more_arms_than_colours_have_one_colour(finals):
+    frame = pd.concat(finals.assign(rank=rank) for rank in range(9))
+    axes = figures.final_values(frame, "test_error", x="rank").figure.axes[0]
+    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections if len(dots.get_offsets())}) == 1
+
+
+def test_a_wide_row_of_heat_maps_is_broken(finals):
+    frame = pd.concat(finals.assign(columns=rank, panel=rank % 2) for rank in range(14))
+    figure = figures.grid_heatmap(frame, "test_error", rows="learning_rate", columns="columns", panel="panel").figure
+    assert figure.get_size_inches()[0] <= 13
+
+
 def test_interval_is_students():
     mean, low, high = figures.interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == pytest.approx((2, 4.302653 / math.sqrt(3)))

@@ -22,6 +22,7 @@ SENSES = {
     "as it says": "",
     "not": "the statement denies this claim",
     "opposite": "the statement says the opposite of this claim",
+    "stricter": "this claim demands more than the statement: where it fails, the statement stays open",
 }
 
 

@@ -24,6 +24,7 @@ METRICS = {
     "predicted_seconds": "predicted time (s)",
     "step": "step",
     "fraction": "fraction of the run",
+    "start_at": "taken at (fraction of the run)",
 }
 """what every training writes; the columns of probes are described in their own files"""
 
@@ -37,7 +38,7 @@ def label(name: str) -> str:
     if text is None and base in probes.columns():
         text, unit = probes.columns()[base]
         text += f" ({unit})" if unit not in ("", "share") else ""
-    return (text or words(base)) + (f", {group}" if group else "")
+    return (text or words(base)).replace(" x ", " \u00d7 ") + (f", {group}" if group else "")
 
 
 def stem(name: str) -> str:

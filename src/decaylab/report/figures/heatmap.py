@@ -16,6 +16,9 @@ from decaylab.report.figures.labels import fixed, level_tick, levels, percent, w
 from decaylab.report.figures.style import legend, panel_title, panels, select_columns, theme, usable
 from decaylab.report.metric_names import is_share, label
 
+WIDEST = 13.0
+"""inches of a figure whose numbers can still be read on a page"""
+
 
 def grid_heatmap(
     frame: pd.DataFrame | None,
@@ -40,7 +43,8 @@ def grid_heatmap(
     most_rows = max(part[rows].nunique() for part in parts)
     most_columns = max(part[columns].nunique() for part in parts)
     with matplotlib.rc_context(theme()):
-        figure, grid = panels(len(keys), 0.85 * most_columns + 2.0, 0.62 * most_rows + 1.1)
+        width = 0.85 * most_columns + 2.0
+        figure, grid = panels(len(keys), width, 0.62 * most_rows + 1.1, most=max(1, min(3, int(WIDEST / width))))
         for axes, key, part in zip(grid, keys, parts, strict=True):
             _cells(axes, part, y, rows, columns, best)
             if key is not None:

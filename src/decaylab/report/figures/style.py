@@ -83,13 +83,18 @@ def theme() -> dict[str, Any]:
 def panels(
     count: int, width: float = 3.6, height: float = 2.9, most: int = 3, **kwargs: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A grid of `count` axes, at most `most` in a row; call it, and draw, within `theme`."""
-    columns = min(count, most)
+    """A grid of `count` axes, at most `most` in a row; call it, and draw, within `theme`.
+
+    Where axes share their scale, the lowest of each column has the numbers.
+    """
+    columns = 2 if count == 4 and most == 3 else min(count, most)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     flat = list(figure.subplots(rows, columns, squeeze=False, **kwargs).flat)
     for spare in flat[count:]:
         spare.remove()
+    for axes in flat[max(0, count - columns) : count]:
+        axes.tick_params(labelbottom=True)
     return figure, flat[:count]
 
 
