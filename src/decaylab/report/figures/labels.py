@@ -19,7 +19,7 @@ from decaylab.report.metric_names import is_share, label, stem
 VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
 """column that has the number behind an axis' label, such as `large`"""
 SHORT = {"weight_decay": "decay"}
-PLAIN = ("grid", "network", "arm", "setting", "kind", "precision", "model", "run", "strategy", "cell")
+PLAIN = ("grid", "network", "arm", "setting", "kind", "precision", "model", "run", "strategy", "cell", "remedy")
 """parameters whose values say by themselves what they are"""
 
 
