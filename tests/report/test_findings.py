@@ -74,6 +74,13 @@ def test_how_far_it_carries():
     evidence = [{"label": "archived runs on CIFAR-10", "verdict": "inconclusive"}]
     (found,) = findings([view("reproduced", also=also, evidence=evidence)])
     assert found.carries == "Same verdict: VGG. Another verdict: MLP (contradicted). 1 other setting is undecided."
+    archived = {
+        "label": "archived runs on books (a processor)",
+        "data": "archived runs on books",
+        "verdict": "reproduced",
+    }
+    (twice,) = findings([view("reproduced", evidence=[archived, archived])])
+    assert twice.carries == "Same verdict: archived runs on books."
     (alone,) = findings([view("reproduced", also=also[2:])])
     assert alone.carries == "Seen in this setting only."
 

@@ -116,9 +116,8 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "evidence": [
                 {key: getattr(item, key) for key in ("verdict", "estimate", "interval", "n")}
                 | {
-                    "label": f"archived runs on {sources_text(file['data'])}"
-                    + (f" at {file['scale']} scale" if file["scale"] != scale else "")
-                    + f" ({file['hardware']})",
+                    "label": f"{_archived(file, scale)} ({file['hardware']})",
+                    "data": _archived(file, scale),
                     "link": shown_at(file, home, here),
                 }
                 for file, item in filed
@@ -195,6 +194,12 @@ def shown_at(file: Mapping[str, Any], home: Layout, here: Path) -> str:
     """Where archived runs can be read: their report if it is rendered, else the page that sums them up."""
     report = home.filed(Path(file["file"]).stem).report(file["scale"], file["replication"])
     return relative(report, here) if report.exists() else page_name(file)
+
+
+def _archived(file: Mapping[str, Any], scale: str) -> str:
+    """What archived runs are called on a page of a scale."""
+    at = f" at {file['scale']} scale" if file["scale"] != scale else ""
+    return f"archived runs on {sources_text(file['data'])}{at}"
 
 
 def _few(texts: list[str]) -> str:

@@ -92,8 +92,8 @@ def _carries(view: Mapping[str, Any]) -> str:
     Variants with a question of their own, another metric say, are left out: they neither agree nor differ.
     """
     tried = [item for item in [*view["also"], *view["evidence"]] if item["verdict"] in INTRODUCTION]
-    same = [item["label"] for item in tried if item["verdict"] == view["verdict"]]
-    other = [f"{item['label']} ({item['verdict']})" for item in tried if item["verdict"] != view["verdict"]]
+    same = dict.fromkeys(_name(item) for item in tried if item["verdict"] == view["verdict"])
+    other = dict.fromkeys(f"{_name(item)} ({item['verdict']})" for item in tried if item["verdict"] != view["verdict"])
     undecided = sum(item["verdict"] == "inconclusive" for item in [*view["also"], *view["evidence"]])
     parts = [f"From archived runs at {view['scale']} scale."] if view.get("origin") else []
     parts += [f"Same verdict: {'; '.join(same)}."] if same else []
@@ -101,6 +101,11 @@ def _carries(view: Mapping[str, Any]) -> str:
     if undecided:
         parts.append(f"{undecided} other setting{'s are' if undecided > 1 else ' is'} undecided.")
     return " ".join(parts) or "Seen in this setting only."
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    """A variant, or the data of archived runs; their hardware stands in the row of the claim."""
+    return item.get("data") or item["label"]
 
 
 def _lower(statement: str) -> str:

@@ -67,6 +67,10 @@ def estimate(value: float | None, interval: Sequence[float] | None = None) -> st
     """`-0.042 [-0.061, -0.023]`, rounded to what the interval supports, with real minus signs."""
     if value is None:
         return DASH
+    every = [value, *(interval if interval and None not in interval else ())]
+    if 0 < max(map(abs, every)) < 1e-5:  # rounding errors, say
+        ends = f" [{number(interval[0], 2)}, {number(interval[1], 2)}]" if len(every) > 1 else ""
+        return f"{number(value, 2)}{ends}"
     places = _decimals(interval, value)
     text = f"{value:.{places}f}"
     if interval and None not in interval:
