@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,21 +28,12 @@ JUDGING = ("analysis", "regime.py", "optim/schedules.py")
 SHOWING = (*JUDGING, "report", "probes", "ledger.py", "operations.py")
 """what decides pages, besides the texts of replications: probes have the labels of their columns"""
 
-UNCHANGED = {
-    # Checkpoints keep what probes remember; no probe remembered anything before. Metrics and snapshots of a run of each
-    # kind, also killed and continued, had the same bytes before and after.
-    "1e87b78bda87b683917d30eeb51dc18e124d8d2c9bf9f4954366183902fe8018": (
-        "c0a0917b48c7d7c4d594c17aabf2658e4b031f28f8ced69b8468bd0dfe4c1eb4"  # probes/_protocol.py
-    ),
-    "4a037de3be91077f951093c653c6ba30e63fc27283ed8117048ce150d123a641": (
-        "b2b730eb25eea41c8e654ca361d4e38118f60485efca36ac0bad5c92cca5a468"  # training/probing.py
-    ),
-    "275440cfd1454292a15c4b9e77c00c6715705b9198f1e7645bfe2af99596d797": (
-        "7f367256928f1aea6f08d8a75764b033982647a57d599ab59b28d84738e2f1dc"  # training/training_run.py
-    ),
+UNCHANGED: dict[str, tuple[str, str | None]] = {
+    path: (now, then) for path, (now, then) in json.loads((PACKAGE / "unchanged.json").read_text()).items()
 }
-"""Edits that change no number of any run: digest of a file's code now -> the digest that earlier runs recorded, so that
-they stay valid. An entry holds for exactly one text of the file: the next edit of it makes runs stale as ever."""
+"""Edits that change no number of any run: file, digest of its code now, and the digest that earlier runs recorded, or
+None for a file that they did not have. Those runs stay valid. An entry holds for exactly one text of the file: its next
+edit makes runs stale as ever."""
 
 
 def sources_for(spec: RunSpec) -> list[Path]:
@@ -75,7 +67,8 @@ def _sources(chain: tuple[frozenset[str], ...]) -> tuple[Path, ...]:
 
 @functools.cache
 def _digest_of_all(paths: tuple[Path, ...]) -> str:
-    lines = [f"{path.relative_to(PACKAGE).as_posix()} {_digest(path)}" for path in paths]
+    digests = {path.relative_to(PACKAGE).as_posix(): _digest(path) for path in paths}
+    lines = [f"{name} {digest}" for name, digest in digests.items() if digest]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -148,9 +141,11 @@ def _read(path: Path) -> tuple[frozenset[str], str]:
     return frozenset(module for module in modules if module.split("/")[0] in NUMERIC), digest
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path) -> str | None:
+    """Digest of a file as runs record it; None if they leave it out."""
     digest = _read(path)[1] if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
-    return UNCHANGED.get(digest, digest)
+    now, then = UNCHANGED.get(path.relative_to(PACKAGE).as_posix(), (None, None))
+    return then if digest == now else digest
 
 
 def _is_text(node: ast.AST) -> bool:

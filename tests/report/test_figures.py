@@ -334,6 +334,31 @@ def test_a_wide_row_of_heat_maps_is_broken(finals):
     assert figure.get_size_inches()[0] <= 13
 
 
+def test_a_cell_that_diverged_is_not_the_best(finals):
+    finals.loc[finals["weight_decay"] == 0.3, ["test_error", "diverged"]] = 0.0, 1
+    finals.loc[finals["weight_decay"] != 0.3, "diverged"] = 0
+    axes = figures.grid_heatmap(finals, "test_error", rows="learning_rate").figure.axes[0]
+    (frame,) = axes.patches
+    assert round(frame.get_x() - 0.03) == 1  # 0, 0.1, 0.3
+
+
+def test_labels_of_decay_follow_their_numbers():
+    frame = pd.DataFrame({"weight_decay": ["1/8", "1", "1/16", "0"], "decay_coefficient": [0.125, 1, 0.0625, 0]})
+    assert labels.levels(frame, "weight_decay") == ["0", "1/16", "1/8", "1"]
+    assert colours.palette(["0", "1/16"])["0"] == colours.LIGHT["none"]
+
+
+def test_a_long_legend_leaves_the_panels_their_height(finals):
+    short = figures.final_values(finals, "test_error", x="grid", hue="weight_decay").figure
+    frame = pd.concat(finals.assign(weight_decay=finals["weight_decay"] + rank) for rank in range(4))
+    long = figures.final_values(frame, "test_error", x="grid", hue="weight_decay").figure
+    heights = []
+    for figure in (short, long):
+        figures.svg(figure)
+        heights.append(figure.axes[0].get_position().height * figure.get_size_inches()[1])
+    assert heights[1] > 0.9 * heights[0]
+
+
 def test_interval_is_students():
     mean, low, high = figures.interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == pytest.approx((2, 4.302653 / math.sqrt(3)))

@@ -82,13 +82,13 @@ def test_every_job_asks_for_time_and_memory(scale):
     assert max(requests.minutes(job, True, 1) for job in jobs) == requests.MOST_MINUTES or scale == "smoke"
 
 
-def test_both_profiles_of_slurm_differ_only_where_accounting_matters():
+def test_both_profiles_of_slurm_differ_only_in_the_account():
     with_it, without = (
         yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text())
         for name in ("slurm", "slurm-without-accounting")
     )
     assert with_it["executor"] == "slurm"
-    assert without == with_it | {"slurm-status-command": "squeue", "slurm-no-account": True}
+    assert without == with_it | {"slurm-no-account": True}
 
 
 def waited(condition, seconds: float) -> bool:

@@ -44,8 +44,8 @@ COLOURS: dict[str, tuple[str, str]] = {
 }
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 _DECAY = [f"decay{rank}" for rank in range(1, 7)]
-_OTHER = [f"other{rank}" for rank in range(1, 7)]
-NO_DECAY = ("none", "off", "no decay", "no")
+_OTHER = [*(f"other{rank}" for rank in range(1, 7)), "none", "decay2"]
+NO_DECAY = ("none", "off", "no decay", "no", "0")
 
 
 def is_none(level: Any) -> bool:
@@ -85,9 +85,10 @@ def ordered(levels: Sequence[Any]) -> list[Any]:
     return sorted(unique, key=lambda level: not is_none(level) if isinstance(level, str) else level == 0)
 
 
-def css() -> str:
+def css(names: Iterable[str] = COLOURS) -> str:
     """The colours as CSS variables, dark ones where the reader's system asks for them."""
     light, dark = (
-        "".join(f"--{name.replace('_', '-')}:{pair[side]};" for name, pair in COLOURS.items()) for side in (0, 1)
+        "".join(f"--{name.replace('_', '-')}:{COLOURS[name][side]};" for name in dict.fromkeys(names))
+        for side in (0, 1)
     )
     return f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"

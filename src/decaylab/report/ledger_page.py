@@ -22,7 +22,7 @@ SENSES = {
     "as it says": "",
     "not": "the statement denies this claim",
     "opposite": "the statement says the opposite of this claim",
-    "stricter": "this claim demands more than the statement: where it fails, the statement stays open",
+    "stricter": "stricter than the statement, which stays open where this claim fails",
 }
 
 

@@ -19,7 +19,7 @@ from decaylab.report.metric_names import is_share, label, stem
 VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
 """column that has the number behind an axis' label, such as `large`"""
 SHORT = {"weight_decay": "decay"}
-PLAIN = ("grid", "network", "arm", "setting", "kind", "precision", "model", "run", "strategy", "cell")
+PLAIN = ("grid", "network", "arm", "setting", "kind", "precision", "model", "run", "strategy", "cell", "remedy")
 """parameters whose values say by themselves what they are"""
 
 
@@ -46,7 +46,8 @@ def value_axis(axes: Axes, name: str, which: str = "y", values: pd.Series | None
         axes.set(**{f"{which}scale": "log"})
         many = values.max() > 1000 * values.min()
         axis.set_major_locator(LogLocator(subs=(1,) if many else (1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        small = values.min() >= 1e-6 and values.max() < 1  # one format for all ticks
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6f}".rstrip("0") if small else number(value)))
         axis.set_minor_formatter(NullFormatter())
 
 
@@ -101,7 +102,7 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
     if actual is not None and not isinstance(level, str) and not math.isclose(actual, level):
         also = f" (source {number(level, 4)})"
     level = level if actual is None else actual
-    short = words(SHORT.get(name, name))
+    short = words(SHORT.get(name, name.rpartition(".")[2]))
     if name == "weight_decay":
         if is_none(level):
             return "no decay"
@@ -113,11 +114,12 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
 
 
 def levels(frame: pd.DataFrame, name: str) -> list[Any]:
-    """Values of a parameter in the order of a legend; labels of learning rates from the largest down."""
+    """Values of a parameter in the order of a legend; labels of learning rates from the largest down, of decays up."""
     found = ordered(frame[name])
-    if name == "learning_rate" and "peak_learning_rate" in frame and isinstance(found[0], str):
-        means = frame.groupby(name, sort=False)["peak_learning_rate"].mean()
-        return sorted(found, key=lambda value: -means[value])
+    column = VALUES.get(name)
+    if column in frame and isinstance(found[-1], str):
+        means = frame.groupby(name, sort=False)[column].mean()
+        return sorted(found, key=lambda value: -means[value] if name == "learning_rate" else means[value])
     return found
 
 
