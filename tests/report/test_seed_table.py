@@ -111,4 +111,4 @@ def test_the_row_of_a_claim_links_each_number(clone):
         assert len(re.findall(r'<td class="n"><a href="runs/[^"]+\.html">[\d.]+\u00a0%</a></td>', row)) == 2
     assert re.findall(r'scope="col"[^>]*>([^<]+)<', seeds) == ["seed", "decay 0.1", "no decay", "difference (points)"]
     assert "The same test elsewhere" in text
-    assert "Other tests" not in text
+    assert "Related tests" not in text
