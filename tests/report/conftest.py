@@ -263,7 +263,8 @@ def check_folder():
         for page in pages.values():
             check_offline(page)
             check_links(page, pages, travels.resolve())
-            assert len(page.ids) == len(set(page.ids)), page.path
+            own = [name for name in page.ids if not re.fullmatch(r"(m|p|image)[0-9a-f]{10}", name)]  # matplotlib's
+            assert len(own) == len(set(own)), page.path
         return pages
 
     return check

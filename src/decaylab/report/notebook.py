@@ -72,7 +72,7 @@ def render(name: str, workspace: Workspace, notebook: Path | None = None) -> Pat
         "published": "; ".join(link(citation(reference), reference.url) for reference in rep.references),
         "references": reference_list(rep.references),
         "findings": _findings(claim_views(rep, workspace), scale),
-        "next": _next(rep, root),
+        "next": _next(rep, root, list(origin.filed) if origin else list_replications(root)),
         "script": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "curves.js")),
     }
     path = layout.report(scale, name)
@@ -205,9 +205,9 @@ def _findings(views: list[dict[str, Any]], scale: Scale) -> str:
     return environment().get_template("findings.html.j2").render(said)
 
 
-def _next(rep: Replication, root: Path) -> Replication | None:
-    """The replication after this one in the list, or None."""
-    names = list_replications(root)
+def _next(rep: Replication, root: Path, shown: list[str]) -> Replication | None:
+    """The replication after this one in the list, of those that the index shows, or None."""
+    names = [name for name in list_replications(root) if name in shown]
     after = names[names.index(rep.name) + 1 :]
     return load_replication(replication_file(root, after[0])) if after else None
 
