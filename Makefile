@@ -33,7 +33,7 @@ export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env install lab report test benchmark lint format lock readme clean distclean
+.PHONY: help env install lab report test benchmark lint format lock audit readme clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,10 @@ lock: env ## update requirements.lock after a change of pyproject.toml [UPGRADE=
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) --extra report --extra images --extra text \
 		--extra workflow --extra curvature --extra quantisation --extra dev pyproject.toml --output-file requirements.lock
+
+# --strict: a package of which nothing is known is an error, not a pass
+audit: env ## look up known vulnerabilities of all locked packages; needs pypi.org
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 readme: env ## update the generated parts of README.md from the filed evidence
 	@$(BIN)/python -m decaylab.report.readme

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from decaylab import fingerprint as module
 from decaylab import plugins
-from decaylab.fingerprint import NUMERIC, PACKAGE, code_digest, fingerprint, sources_for
+from decaylab.fingerprint import JUDGING, NUMERIC, PACKAGE, SHOWING, code_digest, fingerprint, sources_for
+from decaylab.sources import source_of
 from decaylab.spec import RunSpec, parse_spec
 
 IMAGES = {"kind": "images", "image_size": 8, "train_examples": 20, "test_examples": 20}
@@ -123,6 +125,66 @@ def test_digests_differ_between_kinds_and_need_no_torch():
     assert len({fingerprint(tiny(kind)) for kind in MODELS}) == len(MODELS)
     program = "import sys, decaylab.workflow.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+READ = {
+    *("__init__.py", "errors.py", "files.py", "locks.py", "plugins.py", "seeds.py", "sources.py", "workspace.py"),
+    *("limits.py", "yaml_files.py", "optim/__init__.py"),
+}
+"""modules whose effect rules compare by itself: they find and read files, whose content is an input or a parameter"""
+READ_PACKAGES = ("spec/", "replication/")
+"""what these make of the files, runs and claims, is a parameter of the rules"""
+ENTRIES = {
+    "judge": (["analysis/judge.py"], JUDGING),
+    "restore": (["analysis/restoring.py"], JUDGING),
+    "render": (["report/notebook.py", "report/load.py", "report/sections.py", "report/figures/__init__.py"], SHOWING),
+    "index": (["report/site.py"], SHOWING),
+    "evidence": (["report/archive_pages.py"], SHOWING),
+}
+"""of each rule that does not train: the modules that its command calls, or its notebook, and its declared sources"""
+
+
+def imported(start: list[str]) -> set[str]:
+    """Modules of ours that some modules import, anywhere in them and through others."""
+    found: set[Path] = set()
+    waiting = [PACKAGE / name for name in start]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        waiting += [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(PACKAGE)]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: a relative import"
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                if name.startswith("decaylab."):
+                    place = PACKAGE.joinpath(*name.split(".")[1:])
+                    waiting += [place.with_suffix(".py"), place / "__init__.py"]
+    return {path.relative_to(PACKAGE).as_posix() for path in found}
+
+
+@pytest.mark.parametrize("rule", ENTRIES)
+def test_the_sources_of_a_rule_are_all_that_its_command_imports(rule):
+    entries, declared = ENTRIES[rule]
+    covered = {
+        name for name in imported(entries) if any(name == part or name.startswith(f"{part}/") for part in declared)
+    }
+    left = imported(entries) - covered - READ
+    assert {name for name in left if not name.startswith(READ_PACKAGES)} == set()
+
+
+@pytest.mark.parametrize("source", ["procedural", "cifar10", "a.npz", "stdlib", "a.txt"])
+def test_the_sources_of_a_data_set_are_all_that_its_reader_imports(source):
+    text = source in ("stdlib", "a.txt")
+    data = {"kind": "text", "source": source} if text else IMAGES | {"source": source}
+    spec = tiny("gpt" if text else "mlp", data=data)
+    reader = f"data/sources/{source_of(spec.data.kind, source).name}.py"
+    others = {f"data/sources/{name}.py" for name in plugins.available("data/sources")} - {reader}
+    left = imported([reader, "data/__init__.py"]) - names(spec) - READ - others
+    assert {name for name in left if not name.startswith(READ_PACKAGES)} == set()
 
 
 USED = {"models": "mlp", "probes": "lost_updates", "optim/forms": "decoupled", "data/sources": "procedural"}

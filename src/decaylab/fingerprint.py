@@ -22,6 +22,10 @@ PACKAGE = Path(__file__).parent
 
 NUMERIC = ("training", "optim", "data", "models", "probes")
 """packages whose code decides numbers; the rest reads, plans, judges or shows"""
+JUDGING = ("analysis", "regime.py", "optim/schedules.py")
+"""what decides verdicts, besides claims and runs, which rules compare by themselves"""
+SHOWING = (*JUDGING, "report", "probes", "ledger.py", "operations.py")
+"""what decides pages, besides the texts of replications: probes have the labels of their columns"""
 
 
 def sources_for(spec: RunSpec) -> list[Path]:
@@ -61,8 +65,9 @@ def _digest_of_all(paths: tuple[Path, ...]) -> str:
 
 @functools.cache
 def package_digest(*packages: str) -> str:
-    """Digest of all files of some packages (`analysis`, `report`), templates included."""
-    files = [path for package in packages for path in (PACKAGE / package).rglob("*") if path.is_file()]
+    """Digest of all files of some packages (`analysis`, `report`), templates included, and of single modules."""
+    folders = [PACKAGE / package for package in packages]
+    files = [path for folder in folders for path in (folder, *folder.rglob("*")) if path.is_file()]
     return code_digest(path for path in files if "__pycache__" not in path.parts)
 
 

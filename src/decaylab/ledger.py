@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from decaylab.errors import InputError
 from decaylab.spec import Strict
+from decaylab.spec.base import WebAddress
 from decaylab.yaml_files import explain, load_yaml
 
 Outcome = Literal[
@@ -66,7 +67,7 @@ class LedgerSource(Strict):
     title: str
     authors: str
     year: int
-    url: str | None = None
+    url: WebAddress | None = None
 
 
 class Document(Strict):

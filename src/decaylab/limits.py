@@ -29,6 +29,6 @@ class Allowance:
         self._left -= count
         if self._left < 0:
             raise TooLarge(
-                f"{self._packed:,} bytes unpack to more than {self._most:,}; refused, since this may be an attack; if you "
-                "trust the file, unpack it and give what is inside"
+                f"{self._packed:,} bytes unpack to more than {self._most:,}; refused, since this may be an attack; "
+                "if you trust the file, unpack it and give what is inside"
             )

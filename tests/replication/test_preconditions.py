@@ -35,12 +35,26 @@ def test_a_precondition_takes_only_the_selection_of_its_claim():
     assert (found.metric.name, found.metric.at, found.direction, found.threshold) == ("train_loss", 0.5, "below", 0.05)
 
 
+def test_a_precondition_may_be_a_difference_but_not_of_regimes():
+    costs = {
+        "name": "bfloat16 costs nothing",
+        "metric": "train_loss",
+        "contrast": {"decay": ["with", "without"]},
+        "expect": "above 0.01",
+    }
+    (found,) = claim(preconditions=[costs]).preconditions
+    assert (found.arm["decay"], found.minus["decay"]) == ("with", "without")
+    with pytest.raises(ValueError, match="a regime is of one arm"):
+        claim(preconditions=[costs | {"metric": "regime.epochs"}])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"expect": "within 0.1"}, r"preconditions\.0\.expect: expected one metric, above or below a number"),
         ({"expect": "below 0.5 of seeds"}, r"preconditions\.0\.expect: expected one metric"),
-        ({"contrast": {"a": [1, 2]}}, r"preconditions\.0\.contrast: unknown key"),
+        ({"slope_over": "decay"}, r"preconditions\.0\.slope_over: unknown key"),
+        ({"contrast": {"a": [1, 2], "b": [1, 2]}}, r"preconditions\.0\.expect: expected one metric"),
         ({"metric": "a - b"}, r"preconditions\.0\.expect: expected one metric"),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decaylab.analysis.verdict import VERDICTS
-from decaylab.report.findings import agreement, findings, open_claims, preregistered
+from decaylab.report.findings import agreement, findings, main_finding, open_claims, preregistered
 
 
 def view(verdict, **changes):
@@ -73,9 +73,23 @@ def test_how_far_it_carries():
     ]
     evidence = [{"label": "archived runs on CIFAR-10", "verdict": "inconclusive"}]
     (found,) = findings([view("reproduced", also=also, evidence=evidence)])
-    assert found.carries == "Same verdict: VGG. Different: MLP (contradicted). 1 other setting is undecided."
+    assert found.carries == "Same verdict: VGG. Another verdict: MLP (contradicted). 1 other setting is undecided."
     (alone,) = findings([view("reproduced", also=also[2:])])
     assert alone.carries == "Seen in this setting only."
+
+
+def test_a_question_of_its_own_is_no_other_verdict():
+    other = [{"label": "training loss", "verdict": "contradicted"}]
+    (found,) = findings([view("reproduced", asked_otherwise=other)])
+    assert found.carries == "Seen in this setting only."
+
+
+def test_the_first_decided_claim_stands_for_a_replication():
+    verdicts = {"a": "not testable here", "b": "contradicted", "c": "reproduced", "d": "inconclusive"}
+    views = [view(verdict, claim=claim) for claim, verdict in verdicts.items()]
+    assert main_finding(findings(views), views).claim == "b"
+    assert main_finding(findings(views[:1]), views).claim == "a"
+    assert main_finding([], views[3:]) is None
 
 
 @given(st.lists(st.sampled_from(VERDICTS), max_size=8))

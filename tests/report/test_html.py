@@ -39,6 +39,27 @@ def test_duration(seconds, text):
     assert html.duration(seconds).replace("\u00a0", " ") == text
 
 
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("test error (fraction)", "\u221220 points"),
+        ("share of updates, mean over the run", "\u221220 points"),
+        ("test loss (nats), decay minus none", "\u22120.2 nats"),
+        ("shift at four times the rate, plus log10(4) (decades)", "\u22120.2 decades"),
+        ("test error at (2, 1/2) minus that at the other corners", "\u22120.2"),
+        ("cosine of two matrices", "\u22120.2"),
+    ],
+)
+def test_a_measured_value_has_its_unit(unit, text):
+    assert html.measured(-0.2, None, unit) == text
+
+
+def test_the_value_of_an_arm_is_no_difference():
+    assert html.level(0.1234, "test error (fraction)") == "12.34\u00a0%"
+    assert html.level(3.25, "training loss (nats)") == "3.25"
+    assert html.level(None, "training loss (nats)") == "\u2013"
+
+
 def test_size():
     assert html.size(1.2e9) == "1.2 GB"
     assert html.size(0, "FLOP") == "0 FLOP"

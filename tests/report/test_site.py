@@ -109,6 +109,13 @@ def test_a_row_has_what_a_reader_needs(index):
 
 def test_the_index_opens_with_what_was_found(index):
     box = index.text.split('<section class="found">')[1].split("</section>")[0]
+    assert '<h2 id="theme-1">Further findings</h2>' in box
+    boxes = box.split("<details")[1:]
+    assert [re.search(r'id="found-(\w+)"', item)[1] for item in boxes] == ["tiny_run", "tiny_evidence"]
+    first, rest = boxes[0].split("</summary>")
+    assert "lowers the test error" in first  # the first claim stands for all, which unfold
+    assert "Does not hold here" not in first
+    assert "Does not hold here" in rest
     assert "Decay of 0.1 lowers the test error &lt;at the end&gt;." in box
     assert "Does not hold here: decay of 0.01 raises the test error." in box
     assert 'href="#tiny_run-claim-decay-hurts"' in box

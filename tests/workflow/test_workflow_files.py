@@ -87,6 +87,17 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(words, expected):
     assert "Traceback" not in done.stderr
 
 
+def test_values_of_the_configuration_are_single_words_of_the_shell(tmp_path):
+    folder = f"{tmp_path}/it's; touch $(touch pwned) `y` & x"
+    done = snakemake("-n", "-p", "--cores", "1", "loss_stabilization", "--config", "scale=smoke", f"results={folder}")
+    assert done.returncode == 0, done.stderr
+    commands = re.findall(r"^Shell command: (decaylab .*)$", done.stdout + done.stderr, re.M)
+    assert len({command.split()[1] for command in commands}) == 5
+    for command in commands:
+        words = shlex.split(command)
+        assert words[words.index("--results") + 1] == folder
+
+
 def test_every_key_has_a_default_and_is_documented():
     schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())

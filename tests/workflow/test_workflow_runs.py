@@ -110,6 +110,32 @@ def test_an_edit_reruns_what_depends_on_it_and_nothing_else(clone):
     assert clone.planned(*targets) == []
 
 
+def test_a_commit_alone_reruns_nothing_and_a_plot_trains_nothing(clone):
+    """What snakemake lists as changed is what it would run: nothing after a commit, no training after a new colour."""
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=A. Author", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=clone.path, check=True, capture_output=True)
+
+    def changed(kind: str) -> list[str]:
+        listed = clone.snakemake("with_vgg", f"--list-{kind}-changes", "--cores", "2")
+        assert listed.returncode == 0, listed.stderr
+        return listed.stdout.split()
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "First")
+    clone.run("with_vgg")
+    (clone.path / "NOTES").write_text("Nothing that a rule reads.")
+    git("add", "NOTES")
+    git("commit", "-q", "-m", "Second")
+    assert clone.planned("with_vgg") == []
+    assert changed("params") == changed("input") == []
+
+    append(clone.path / "src" / "decaylab" / "report" / "figures" / "heatmap.py", "\nCOLOUR = 'red'\n")
+    assert clone.planned("with_vgg") == ["add with_vgg to the index", "render with_vgg"]
+
+
 def test_a_new_seed_leaves_other_jobs_alone(clone):
     clone.run("with_vgg", "with_gpt")
     old = ids(clone, "with_gpt")

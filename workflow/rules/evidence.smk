@@ -13,7 +13,7 @@ rule restore:
     conda:
         "../envs/decaylab.yaml"
     params:
-        code=fingerprint.package_digest("analysis"),
+        code=fingerprint.package_digest(*fingerprint.JUDGING),
         options=PLAN.options_of("results"),
     message:
         "Restoring {wildcards.filed}"
@@ -40,7 +40,7 @@ rule render_evidence:
     conda:
         "../envs/decaylab.yaml"
     params:
-        code=fingerprint.package_digest("analysis", "report"),
+        code=fingerprint.package_digest(*fingerprint.SHOWING),
         options=PLAN.options_of("results", "reports"),
     message:
         "Rendering {wildcards.name} from {wildcards.filed}"
@@ -60,7 +60,7 @@ rule evidence:
     conda:
         "../envs/decaylab.yaml"
     params:
-        code=fingerprint.package_digest("analysis", "report"),
+        code=fingerprint.package_digest(*fingerprint.SHOWING),
         texts=PLAN.texts(),
         options=PLAN.options_of("results", "reports"),
     message:

@@ -15,7 +15,7 @@ rule judge:
         "../envs/decaylab.yaml"
     params:
         claims=claims_of,
-        code=fingerprint.package_digest("analysis"),
+        code=fingerprint.package_digest(*fingerprint.JUDGING),
         options=PLAN.options(),
     message:
         "Judging {wildcards.name}"

@@ -21,7 +21,7 @@ rule render:
     conda:
         "../envs/decaylab.yaml"
     params:
-        code=fingerprint.package_digest("analysis", "report"),
+        code=fingerprint.package_digest(*fingerprint.SHOWING),
         texts=texts_of,
         options=PLAN.options("reports"),
     message:
@@ -85,7 +85,7 @@ rule index:
     conda:
         "../envs/decaylab.yaml"
     params:
-        code=fingerprint.package_digest("analysis", "report"),
+        code=fingerprint.package_digest(*fingerprint.SHOWING),
         texts=PLAN.texts(),
         options=PLAN.options("reports"),
     message:

@@ -260,4 +260,6 @@ def check_claims(rep: Replication, scale: Scale, choices: dict[str, Choice] | No
                 except AbsentGrid:
                     continue
         for condition in claim.preconditions or []:
-            index.arm(condition.arm, index.where(claim))
+            for arm in (condition.arm, condition.minus):
+                if arm is not None:
+                    index.arm(arm, index.where(claim))

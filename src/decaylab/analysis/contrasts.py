@@ -26,6 +26,8 @@ class Contrast:
     run_ids: list[str]
     binary: bool
     """whether all numbers that went into it are 0 or 1"""
+    arms: list[float | None]
+    """the number of each term, without its weight"""
 
 
 Settings = Mapping[tuple[int, Key], Key | None]
@@ -68,6 +70,7 @@ def contrast(
     total: float | None = -test.reference
     run_ids: list[str] = []
     read: list[float] = []
+    arms: list[float | None] = []
     for number, term in enumerate(terms):
         points: list[float | None] = []
         for value in term.arm.groups(bool(test.along)):
@@ -78,13 +81,14 @@ def contrast(
             run_id = term.arm.cells[key][seed].id
             run_ids.append(run_id)
             points.append(evaluate(results.runs[run_id], term.metric, where))
-        if None in points:
+        arms.append(None if None in points else _point(test, term, points, where))
+        if arms[-1] is None:
             total = None
         elif total is not None:
             read += points
-            total += term.weight * _point(test, term, points, where)
+            total += term.weight * arms[-1]
     # two terms may read different metrics of one run
-    return Contrast(total, list(dict.fromkeys(run_ids)), set(read) <= {0.0, 1.0})
+    return Contrast(total, list(dict.fromkeys(run_ids)), set(read) <= {0.0, 1.0}, arms)
 
 
 def _point(test: Test, term: ArmTerm, points: list[float], where: str) -> float:

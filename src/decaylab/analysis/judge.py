@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from decaylab.analysis import looks, multiplicity, preregistration
 from decaylab.analysis.arms import AbsentGrid, RunIndex, Selector, most_seeds
 from decaylab.analysis.preconditions import check_preconditions
+from decaylab.analysis.questions import same_question
 from decaylab.analysis.readings import TestReading, planned_looks, read_test, unread
 from decaylab.analysis.results import Results, load_runs
 from decaylab.analysis.verdict import (
@@ -97,7 +97,7 @@ class _Judge:
         if not judged_here or verdict == "not testable here":
             parts = [part.model_copy(update={"verdict": verdict, "reason": reason}) for part in parts]
         also = [self.variant(variant) for variant in claim.also] if judged_here else []
-        disagrees = _disagreement(claim, verdict, also)
+        disagrees = _disagreement(verdict, also)
         source, estimate = claim.source_value, parts[0].estimate
         comparable = estimate is not None and source.value is not None and scale in source.same_setting
         runs = [self.results.runs[run_id] for run_id in sorted(self.used)]
@@ -134,7 +134,12 @@ class _Judge:
             parts = [unread(test) for test in tests]
             verdict, reason = "not run", f"{self.index.scale} scale has no such runs"
         return VariantVerdict(
-            label=variant.label, verdict=verdict, reason=reason, parts=parts, preconditions=conditions
+            label=variant.label,
+            same_question=same_question(self.claim, variant),
+            verdict=verdict,
+            reason=reason,
+            parts=parts,
+            preconditions=conditions,
         )
 
     def tests(
@@ -161,29 +166,15 @@ def _settle(parts: list[TestResult], conditions: list[PreconditionResult]) -> tu
     return combine([part.verdict for part in parts]), _reason(parts)
 
 
-def _disagreement(claim: Claim, verdict: Verdict, also: list[VariantVerdict]) -> list[str]:
-    """Variants with the claim's own tests that are decided otherwise than the claim."""
-
-    def asks(tests: list[Test]) -> list[dict[str, Any]]:
-        # the same question about other runs: everything but which runs are selected
-        return [test.model_dump(exclude={"arm", "minus", "terms"}) | {"form": _form(test)} for test in tests]
-
+def _disagreement(verdict: Verdict, also: list[VariantVerdict]) -> list[str]:
+    """Variants that ask the claim's question of other runs and are decided otherwise than the claim."""
     if verdict not in DECIDED:
         return []
     return [
-        f"{found.verdict} for {variant.label}"
-        for variant, found in zip(claim.also, also, strict=True)
-        if asks(variant.tests or claim.tests) == asks(claim.tests)
-        and found.verdict in DECIDED
-        and found.verdict != verdict
+        f"{found.verdict} for {found.label}"
+        for found in also
+        if found.same_question and found.verdict in DECIDED and found.verdict != verdict
     ]
-
-
-def _form(test: Test) -> list[float]:
-    """Weights of a test's arms."""
-    if test.terms:
-        return [term.weight for term in test.terms]
-    return [1.0] if test.minus is None else [1.0, -1.0]
 
 
 def _not_at(scale: Scale, claim: Claim) -> str:

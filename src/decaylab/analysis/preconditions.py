@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from decaylab.analysis.arms import BEST, RunIndex, Seed, Selector
 from decaylab.analysis.metrics import evaluate
 from decaylab.analysis.results import Results
@@ -33,6 +35,7 @@ def check_preconditions(
             name=condition.name,
             metric=condition.metric.name,
             value=_value(condition, over, seeds, index, results, index.where(claim)),
+            difference=condition.minus is not None,
             direction=condition.direction,
             threshold=condition.threshold,
         )
@@ -54,9 +57,14 @@ def _value(
             raise InputError(f"{where}: metric: expected {REGIME}NAME with one of {', '.join(LABELS)}, got {name!r}")
         spec = next(iter(runs.values())).spec  # the runs of an arm differ only in seed
         return regime_of(spec, until=1.0 if metric.at is None else metric.at).numbers().get(name)
-    values = [
-        evaluate(results.runs[runs[seed].id], metric, where)
-        for seed in seeds
-        if seed in runs and runs[seed].id in results.runs
-    ]
+    signed = [(runs, 1.0)]
+    if condition.minus is not None:
+        (others,) = index.arm(condition.minus | fixed, where).cells.values()
+        signed.append((others, -1.0))
+    values: list[float | None] = []
+    for seed in seeds:
+        if all(seed in arm and arm[seed].id in results.runs for arm, _ in signed):
+            found = [evaluate(results.runs[arm[seed].id], metric, where) for arm, _ in signed]
+            signs = [sign for _, sign in signed]
+            values.append(None if None in found else sum(map(operator.mul, signs, found)))
     return None if not values or None in values else sum(values) / len(values)

@@ -105,7 +105,7 @@ def read_test(
         if found.value is None:
             values.without = seed
             break
-        values.seeds.append(SeedValue(seed=seed, value=found.value, runs=found.run_ids))
+        values.seeds.append(SeedValue(seed=seed, value=found.value, runs=found.run_ids, arms=found.arms))
         values.binary &= found.binary
     if test.kind == "proportion" and set(values.numbers) - {0.0, 1.0}:
         raise InputError(f"{where}: a proportion needs a metric that is 0 or 1, {test.metric.name} is {values.numbers}")

@@ -40,6 +40,8 @@ class SeedValue(BaseModel):
     value: float | None
     """None if a run has no such number"""
     runs: list[str]
+    arms: list[float | None] = []
+    """the number of each arm, in the order of the test's arms; empty in older files"""
 
 
 class ChosenSetting(BaseModel):
@@ -114,6 +116,8 @@ class PreconditionResult(BaseModel):
     metric: str
     value: float | None
     """mean over the judged seeds, or the regime's number; None if it is not known yet"""
+    difference: bool = False
+    """whether the value is a difference of two arms"""
     direction: Literal["above", "below"]
     threshold: float
 
@@ -181,6 +185,8 @@ class VariantVerdict(Judged):
     """The same claim judged on another network or at other settings."""
 
     label: str
+    same_question: bool | None = None
+    """whether it only moves the claim's tests to other runs (see `questions`); None in older files"""
 
     def to_json(self) -> dict[str, Any]:
         return {"label": self.label, "verdict": self.verdict, "reason": self.reason} | super().to_json()

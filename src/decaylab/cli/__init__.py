@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from decaylab.cli import advise, decide, evidence, new, plan, results, train
+from decaylab.cli import advise, decide, evidence, exchange, new, plan, results, train
 from decaylab.errors import InputError, Interrupted, Lost
 from decaylab.training import launcher
 
@@ -31,6 +31,8 @@ for command in (
     results.judge,
     results.render,
     results.site,
+    exchange.export,
+    exchange.evaluate,
 ):
     app.command()(command)
 app.command()(evidence.pack)

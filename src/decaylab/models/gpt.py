@@ -56,11 +56,14 @@ class Attention(nn.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
 
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Values averaged by the softmax of the logits: [B, heads, T, width / heads] three times -> the same."""
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
+
     def forward(self, x: Tensor, length: int) -> Tensor:
         """`length` is T."""
-        query, key, value = self.query_key_value(x, length)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
+        mixed = self.mix(*self.query_key_value(x, length))
         return dropped(self.output(mixed.transpose(1, 2).reshape(x.shape)), self.dropout, self.training)
 
 

@@ -130,18 +130,26 @@ class Test(Strict):
 class Precondition(Strict):
     """What must hold for a claim to be testable, whichever way the claim itself comes out.
 
-    It is read as a mean over the judged seeds. A metric `regime.<name>` is a number of `decaylab.regime`, computed from
-    the specs of the arm's runs up to `at`; all others are read from the runs.
+    It is read as a mean over the judged seeds, of one arm or of the seed-paired difference of two. A metric
+    `regime.<name>` is a number of `decaylab.regime`, computed from the specs of the arm's runs up to `at`; all others
+    are read from the runs.
     """
 
     name: str
     """a phrase that completes 'not testable here: ...', such as 'the arm without decay does not fit'"""
     metric: Metric
     arm: Selection
+    minus: Selection | None = None
     direction: Literal["above", "below"]
     threshold: float
 
     _shorthand = field_validator("metric", mode="before")(_metric)
+
+    @model_validator(mode="after")
+    def _check(self) -> Precondition:
+        if self.minus is not None and self.metric.name.startswith("regime."):
+            raise ValueError("a regime is of one arm; expected no contrast")
+        return self
 
 
 class Variant(Strict):

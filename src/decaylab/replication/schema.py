@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PositiveInt, field_validator, model_valid
 
 from decaylab.replication.claims import Claim, Scalar
 from decaylab.spec import RunSpec, Strict
+from decaylab.spec.base import WebAddress
 from decaylab.workspace import Scale
 
 Parameters = dict[str, Scalar]
@@ -35,7 +36,7 @@ class Reference(Strict):
     title: str
     authors: str = ""
     year: int | None = None
-    url: str
+    url: WebAddress
     locator: str
     """figures, tables or sections that this replication is about"""
 
@@ -148,6 +149,8 @@ class Replication(Strict):
     question: str
     row: PositiveInt
     """its place in the list of replications"""
+    theme: str = ""
+    """heading under which the index lists what was found"""
     headline: bool = False
     """run by `make report` unless others are named"""
     references: list[Reference] = Field(min_length=1)

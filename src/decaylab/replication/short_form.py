@@ -14,7 +14,8 @@ A claim, its tests and its variants share these keys; a test takes from its clai
     name, reference, best_by, best_among, slope_over, slope_scale, optimum_over, optimum_among,
                 in_terms_of    as in `claims.Test`
 
-`preconditions` have a name, a metric, among and expect (`below 0.05`), and take only `among` from their claim.
+`preconditions` have a name, a metric, among, contrast and expect (`below 0.05`), and take only `among` from their
+claim.
 
 A test that gives its `direction` is in the long form already, and is left as it is.
 """
@@ -83,8 +84,8 @@ def expand_claim(claim: Any, defaults: dict[str, Any], variants: dict[str, Any])
 def _precondition(condition: Any, shared: dict[str, Any], key: str) -> dict[str, Any]:
     given = _mapping(condition, key)
     for name in given:
-        if name not in ("name", "metric", "among", "expect"):
-            raise ShortFormError(f"{key}.{name}", "unknown key, expected one of name, metric, among, expect")
+        if name not in ("name", "metric", "among", "contrast", "expect"):
+            raise ShortFormError(f"{key}.{name}", "unknown key, expected one of name, metric, among, contrast, expect")
     test = _test(_inherit({"among": shared.get("among", {})}, given), key)
     if test["direction"] == "within" or "terms" in test or "kind" in test:
         raise ShortFormError(f"{key}.expect", f"expected one metric, above or below a number, got {given['expect']!r}")
@@ -92,6 +93,7 @@ def _precondition(condition: Any, shared: dict[str, Any], key: str) -> dict[str,
         "name": given.get("name"),
         "metric": test["metric"],
         "arm": test["arm"],
+        "minus": test.get("minus"),
         "direction": test["direction"],
         "threshold": test["smallest_effect"],
     }

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.analysis.archive import load_evidence, read_origin
+from decaylab.analysis.questions import same_question
 from decaylab.analysis.verdict import ClaimVerdict, VerdictFile
 from decaylab.files import Layout, read_json
-from decaylab.replication import Replication, claim_lines, replication_file
+from decaylab.replication import Claim, Replication, claim_lines, replication_file
 from decaylab.report.archive_summary import page_name
 from decaylab.report.html import measured, relative
 from decaylab.report.mini_forest import mini_forest
 from decaylab.report.provenance import data_title, sources_text
 from decaylab.report.references import cited, located
+from decaylab.report.seed_table import seed_table
 from decaylab.report.verified import read_again
 from decaylab.sources import is_named
 from decaylab.workspace import SCALES, Workspace
@@ -45,7 +47,9 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
     """Every claim of a replication as pages show it.
 
     A claim judged here has its verdict; else that of the best archive, with `origin` as its page; else `not run`.
-    `evidence` lists what all other archives found, best first. Links are relative to the folder of the scale's reports.
+    `also` lists variants that ask the same question of other runs; `asked_otherwise` those with another metric,
+    contrast or expectation, which speak neither for the claim nor against it. `evidence` lists what all other archives
+    found, best first. Links are relative to the folder of the scale's reports.
     """
     root, scale, layout = workspace.root, workspace.scale, workspace.layout
     here = layout.index(scale).parent
@@ -71,7 +75,7 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             origin, data = shown_at(file, home, here), [item["source"] for item in file["data"]]
         view = {
             "claim": claim.id,
-            "statement": claim.statement,
+            "statement": claim.statement.replace(" x ", " \u00d7 "),
             "locator": claim.locator,
             "unit": claim.unit,
             "source_value": claim.source_value.model_dump(),
@@ -137,7 +141,8 @@ def claim_views(rep: Replication, workspace: Workspace) -> list[dict[str, Any]]:
             "again": again.get(f"{rep.name}/{claim.id}", []) if origin is None else [],
             "hardware_text": _few(found.hardware if found else []),
         }
-        views.append(view | _seeds(view) | {"test_text": test_text(view), "forest": mini_forest(view)})
+        view |= seed_table(view, claim) | _variants(view["also"], claim)
+        views.append(view | {"test_text": test_text(view), "forest": mini_forest(view)})
     return views
 
 
@@ -155,17 +160,15 @@ def test_text(view: Mapping[str, Any]) -> str:
     return f"reproduced if the whole interval lies {view['direction']} {bound}"
 
 
-def _seeds(view: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the deciding test, seed by seed, with their runs; and the runs of other tests and variants."""
-    parts = [part for part in view["parts"] if part["name"] == view["test"]] or view["parts"][:1]
-    known = {run["id"]: run for run in view["runs"]}
-    values = [
-        {**item, "runs": [known.get(run_id, {"id": run_id, "link": None}) for run_id in item["runs"]]}
-        for part in parts
-        for item in part["seeds"]
-    ]
-    shown = {run["id"] for item in values for run in item["runs"]}
-    return {"seed_values": values, "other_runs": [run for run in view["runs"] if run["id"] not in shown]}
+def _variants(also: Iterable[Mapping[str, Any]], claim: Claim) -> dict[str, list[dict[str, Any]]]:
+    """Variants that ask the claim's question of other runs, and those with a question of their own."""
+    asked = {variant.label: same_question(claim, variant) for variant in claim.also}
+    found: dict[str, list[dict[str, Any]]] = {"also": [], "asked_otherwise": []}
+    for item in also:
+        same = item.get("same_question")  # older files do not say
+        same = asked.get(item["label"], False) if same is None else same
+        found["also" if same else "asked_otherwise"].append(dict(item))
+    return found
 
 
 def _claim_texts(path: Path, lines: Mapping[str, int]) -> dict[str, str]:

@@ -49,6 +49,12 @@ def findings(views: Iterable[Mapping[str, Any]]) -> list[Finding]:
     ]
 
 
+def main_finding(found: Sequence[Finding], views: Sequence[Mapping[str, Any]]) -> Finding | None:
+    """The finding that stands for a replication: of its first claim that is decided, whatever the verdict."""
+    rank = {view["claim"]: place for place, view in enumerate(views)}
+    return min(found, key=lambda item: (item.verdict == "not testable here", rank[item.claim]), default=None)
+
+
 def _sentence(view: Mapping[str, Any]) -> str:
     statement = " ".join(view["statement"].split()).rstrip(".")
     verdict = view["verdict"]
@@ -81,14 +87,17 @@ def _number(view: Mapping[str, Any]) -> str:
 
 
 def _carries(view: Mapping[str, Any]) -> str:
-    """Which variants and archived runs agree with the verdict and which differ; undecided ones are counted."""
+    """Which variants and archived runs agree with the verdict and which differ; undecided ones are counted.
+
+    Variants with a question of their own, another metric say, are left out: they neither agree nor differ.
+    """
     tried = [item for item in [*view["also"], *view["evidence"]] if item["verdict"] in INTRODUCTION]
     same = [item["label"] for item in tried if item["verdict"] == view["verdict"]]
     other = [f"{item['label']} ({item['verdict']})" for item in tried if item["verdict"] != view["verdict"]]
     undecided = sum(item["verdict"] == "inconclusive" for item in [*view["also"], *view["evidence"]])
     parts = [f"From archived runs at {view['scale']} scale."] if view.get("origin") else []
     parts += [f"Same verdict: {'; '.join(same)}."] if same else []
-    parts += [f"Different: {'; '.join(other)}."] if other else []
+    parts += [f"Another verdict: {'; '.join(other)}."] if other else []
     if undecided:
         parts.append(f"{undecided} other setting{'s are' if undecided > 1 else ' is'} undecided.")
     return " ".join(parts) or "Seen in this setting only."

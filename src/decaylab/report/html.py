@@ -77,14 +77,21 @@ def measured(value: float | None, interval: Sequence[float] | None, unit: str) -
     """An estimate with its interval as people say it: fractions in percentage points, else the unit in brackets."""
     if value is None:
         return DASH
-    bracket = re.search(r"\(([^()]+)\)", unit)
-    word = bracket[1] if bracket else ""
+    words_in_brackets = re.findall(r"\(([a-z][a-z ]*)\)", unit)  # other brackets have numbers
+    word = words_in_brackets[-1] if words_in_brackets else ""
     if word == "fraction" or unit.startswith("share"):
         value, word = 100 * value, "points"
         interval = [None if end is None else 100 * end for end in interval] if interval else None
     text = estimate(value, interval) if interval else number(value)
     head, space, ends = text.partition(" ")
     return f"{head}{' ' if word else ''}{word}{space}{ends}"
+
+
+def level(value: float | None, unit: str) -> str:
+    """A value rather than a difference: fractions in percent, everything else without its unit."""
+    if value is not None and (unit.endswith("(fraction)") or unit.startswith("share")):
+        return f"{number(100 * value, 4)}\u00a0%"
+    return number(value, 4)
 
 
 def duration(seconds: float | None) -> str:

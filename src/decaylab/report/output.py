@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decaylab.files import atomic_path
 from decaylab.report.html import Html, link, note
@@ -57,12 +57,19 @@ def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
     name = report.figure_name(chart.kind, caption)
     path = report.workspace.layout.report(report.scale, report.name).parent / "data" / f"{report.name}-{name}.csv"
     with atomic_path(path) as temporary:
-        chart.data.to_csv(temporary, index=False, float_format="%.7g")
+        texts = chart.data.select_dtypes(exclude=["number", "bool"])
+        safe = chart.data.assign(**{column: texts[column].map(_no_formula) for column in texts})
+        safe.to_csv(temporary, index=False, float_format="%.7g")
     html = (
         f'<figure id="figure-{name}"><div class="scroll" tabindex="0">{svg(chart.figure)}</div>'
         f"<figcaption>{escape(caption)}{_origin(report, chart, path.name)}</figcaption></figure>"
     )
     return Figure(Html(html), chart, caption)
+
+
+def _no_formula(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text: it would run one that begins with = or the like as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _origin(report: Report, chart: Chart, data: str) -> Html:

@@ -118,6 +118,15 @@ def own_data(root: Path) -> str:
     return "\n".join(sections)
 
 
+def strategies(root: Path) -> str:
+    """Verdicts on decay strategies, one table for each evidence file."""
+    tables = [
+        f"{file['scale'].capitalize()} scale, {sources_text(file['data'])}:\n\n{claims(file)}\n"
+        for file in read_evidence(root, "decay_strategies")
+    ]
+    return "\n".join(tables) or "No runs are on file.\n"
+
+
 def arms(file: dict[str, Any]) -> str:
     """Mean and standard deviation of the arms of an archive file, as a Markdown table."""
     frame = archive_summary.arms(file)
@@ -166,6 +175,7 @@ GENERATED: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("README.md", "headline", headline),
     ("README.md", "replications", replications),
     ("docs/ledger.md", "ledger", ledger_markdown),
+    ("docs/decay-strategies.md", "strategies", strategies),
     ("docs/real-data-on-a-laptop.md", "own-data", own_data),
 )
 """document, name of its markers, and what generates the text between them"""

@@ -26,10 +26,10 @@ def citation(reference: Reference) -> str:
 
 def located(locator: str, references: Iterable[Reference]) -> Html:
     """A claim's locator with linked citations in place of short ids, as E1 or T."""
-    text = escape(locator)
-    for reference in references:
-        text = re.sub(rf"\b{re.escape(reference.id)}\b", lambda _, to=reference: link(citation(to), to.url), text)
-    return Html(text)
+    known = {reference.id: link(citation(reference), reference.url) for reference in references}
+    # in one pass, so that no id is found within a link that stands for another
+    parts = re.split(rf"\b({'|'.join(map(re.escape, known))})\b", locator) if known else [locator]
+    return Html("".join(known[part] if index % 2 else escape(part) for index, part in enumerate(parts)))
 
 
 def cited(locator: str, references: Sequence[Reference]) -> list[str]:

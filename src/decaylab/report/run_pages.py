@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -101,7 +102,7 @@ def run_page(
         "spec": [(key, scalar(value)) for key, value in flat(spec)],
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
-            + [f"--{kind} '{choice.text}'" for kind, choice in sorted(workspace.choices.items())]
+            + [f"--{kind} {shlex.quote(choice.text)}" for kind, choice in sorted(workspace.choices.items())]
         ),
         "metrics": f"{run.run_id}.csv",
     }

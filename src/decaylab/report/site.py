@@ -22,7 +22,7 @@ from decaylab.replication import (
 from decaylab.report.archive_summary import page_name, summary_page
 from decaylab.report.claims import claim_views, read_evidence
 from decaylab.report.doc_pages import body, documents, links
-from decaylab.report.findings import agreement, findings, open_claims, preregistered
+from decaylab.report.findings import agreement, findings, main_finding, open_claims, preregistered
 from decaylab.report.html import environment, relative
 from decaylab.report.ledger_page import ledger_page
 from decaylab.report.provenance import data_list, evidence_note
@@ -30,6 +30,8 @@ from decaylab.report.references import citation
 from decaylab.report.run_pages import run_page, write_metrics
 from decaylab.report.verified import said_again
 from decaylab.workspace import SCALES, Workspace
+
+OTHER_THEME = "Further findings"
 
 
 def build_site(workspace: Workspace) -> Path:
@@ -94,6 +96,7 @@ def index_page(
     summary = summarise(named)
     for view in views:
         view["survives"] = f"{view['replication']}/{view['claim']}" in summary.surviving
+    shown = [_replication(rep, claims[rep.name], workspace) for rep in reps]
     return {
         "scale": scale,
         "commit": git_commit(workspace.root),
@@ -118,19 +121,34 @@ def index_page(
             for other in SCALES
             if other != scale and layout.index(other).exists()
         ],
-        "replications": [
-            {
-                "name": rep.name,
-                "title": rep.title,
-                "question": rep.question,
-                "references": [(citation(reference), reference.url) for reference in rep.references],
-                "report": f"{rep.name}.html" if layout.report(scale, rep.name).exists() else None,
-                "claims": claims[rep.name],
-                "findings": findings(claims[rep.name]),
-            }
-            for rep in reps
-        ],
+        "themes": _themes(shown),
+        "replications": shown,
     }
+
+
+def _replication(rep: Replication, views: list[dict[str, Any]], workspace: Workspace) -> dict[str, Any]:
+    """What the index shows of one replication."""
+    found = findings(views)
+    return {
+        "name": rep.name,
+        "title": rep.title,
+        "theme": rep.theme or OTHER_THEME,
+        "question": rep.question,
+        "references": [(citation(reference), reference.url) for reference in rep.references],
+        "report": f"{rep.name}.html" if workspace.layout.report(workspace.scale, rep.name).exists() else None,
+        "claims": views,
+        "main_finding": main_finding(found, views),
+        "findings": found,
+    }
+
+
+def _themes(shown: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Replications that found something, by their themes, in their order; those without a theme come last."""
+    themes: dict[str, list[dict[str, Any]]] = {}
+    for rep in sorted(shown, key=lambda rep: rep["theme"] == OTHER_THEME):
+        if rep["findings"]:
+            themes.setdefault(rep["theme"], []).append(rep)
+    return themes
 
 
 def _choices(reps: list[Replication], views: list[dict[str, Any]]) -> list[tuple[str, str, list[tuple[str, str]]]]:

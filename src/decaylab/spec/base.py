@@ -12,6 +12,8 @@ from decaylab import plugins
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+WebAddress = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$")]
+"""what pages link to; other schemes, such as javascript:, would run on a click"""
 
 
 class Strict(BaseModel):

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from decaylab.errors import InputError
 from decaylab.files import sha256_json
@@ -36,12 +36,21 @@ class SGD(Strict):
     dampening: Fraction = 0.0
     nesterov: bool = False
 
+    @model_validator(mode="after")
+    def _check(self) -> SGD:
+        if self.nesterov and not (self.momentum > 0 and self.dampening == 0):
+            raise ValueError("nesterov needs momentum above 0, and dampening 0")
+        return self
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamW(Strict):
     name: Literal["adamw"] = "adamw"
     learning_rate: Positive
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
+    beta1: Beta = 0.9
+    beta2: Beta = 0.95
     eps: Positive = 1e-8
 
 
@@ -86,6 +95,13 @@ Precision = Literal["float32", "tf32", "bfloat16", "float16", "bfloat16_weights"
 """float32; float32 weights with TF32 products; autocast over float32 weights; weights stored in bfloat16"""
 
 
+Part = Literal["attention", "embedding", "linear", "logits", "norms", "optimizer", "residual"]
+"""of a GPT: attention logits, softmax and the mixing of values; both embeddings; the linear layers of the blocks; the
+output logits; layer norms; the optimizer's step (stored weights and moments); the stream that blocks add to"""
+_AUTOCAST_PARTS: tuple[Part, ...] = ("attention", "linear", "logits")
+"""parts that autocast computes in bfloat16"""
+
+
 class Start(Strict):
     """Begin from a snapshot of another run instead of a fresh initialisation."""
 
@@ -121,6 +137,10 @@ class RunSpec(Strict):
     micro_batch_size: PositiveInt | None = None
     """examples held in memory at once; gradients are accumulated; None is the whole batch"""
     precision: Precision = "float32"
+    float32_parts: tuple[Part, ...] | None = None
+    """parts of the network that stay in float32 where `precision` is bfloat16 or bfloat16_weights"""
+    rounding: Literal["nearest", "stochastic"] | None = None
+    """of updated weights to bfloat16 where `precision` is bfloat16_weights; None is nearest"""
     gradient_clip: Positive | None = None
     """largest global gradient norm"""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -138,8 +158,24 @@ class RunSpec(Strict):
     snapshots: tuple[PositiveInt, ...] = ()
     """steps after which the state is saved for other runs; changes no number, so not part of the id"""
 
+    @field_validator("float32_parts")
+    @classmethod
+    def _in_order(cls, parts: tuple[Part, ...] | None) -> tuple[Part, ...] | None:
+        return tuple(sorted(set(parts or ()))) or None
+
+    @field_validator("rounding")
+    @classmethod
+    def _without_default(cls, rounding: str | None) -> str | None:
+        return None if rounding == "nearest" else rounding
+
+    @property
+    def casts_weights(self) -> bool:
+        """Whether weights are kept in float32 memory, with values of bfloat16 where they are stored so."""
+        return self.precision == "bfloat16_weights" and (self.float32_parts or self.rounding) is not None
+
     @model_validator(mode="after")
     def _check(self) -> RunSpec:
+        self._check_parts()
         if (self.model.kind == "gpt") != (self.data.kind == "text"):
             raise ValueError(f"model {self.model.kind} cannot be trained on {self.data.kind}")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
@@ -169,6 +205,24 @@ class RunSpec(Strict):
         if self.follow:
             self._check_follow(self.follow.run)
         return self
+
+    def _check_parts(self) -> None:
+        parts = self.float32_parts or ()
+        if (parts or self.rounding) and self.model.kind != "gpt":
+            raise ValueError(f"{'float32_parts' if parts else 'rounding'}: expected a gpt, got {self.model.kind}")
+        if parts and self.precision not in ("bfloat16", "bfloat16_weights"):
+            raise ValueError(f"float32_parts: precision {self.precision} has no parts in bfloat16")
+        if self.precision == "bfloat16" and (wide := sorted(set(parts) - set(_AUTOCAST_PARTS))):
+            raise ValueError(
+                f"float32_parts: under autocast, {wide[0]} is in float32 anyway; "
+                f"expected some of {', '.join(_AUTOCAST_PARTS)}"
+            )
+        if self.rounding and self.precision != "bfloat16_weights":
+            raise ValueError(f"rounding: precision {self.precision} rounds no weights; expected bfloat16_weights")
+        if self.rounding and "optimizer" in parts:
+            raise ValueError("rounding: no weight is rounded while the optimizer's step is in float32")
+        if self.casts_weights and (self.norm_control or self.start or self.follow):
+            raise ValueError("float32_parts and rounding do not go with norm_control, start or follow")
 
     def _check_follow(self, run: RunSpec) -> None:
         if run.model != self.model or run.optimizer != self.optimizer or run.schedule != self.schedule:

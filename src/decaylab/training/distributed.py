@@ -16,7 +16,7 @@ a checkpoint holds no state of it, and the masks are not those of one process.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -63,7 +63,9 @@ def join(here: Place, device: str) -> Ranks:
     if device != "cpu":
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if here.local_size > gpus:
-            cure = f"expected at most {gpus} processes" if gpus else "to try several processes on a CPU, use --device cpu"
+            cure = (
+                f"expected at most {gpus} processes" if gpus else "to try several processes on a CPU, use --device cpu"
+            )
             raise InputError(f"device: {here.local_size} processes train here, and torch finds {gpus} GPUs; {cure}")
         torch.cuda.set_device(here.local_rank)
     meeting = f"file://{here.store}" if here.store else "env://"

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,15 +18,18 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from decaylab.data.draws import generator
 from decaylab.models import build_model, parameter_groups
 from decaylab.optim.decay import WeightDecay
 from decaylab.optim.flat import FlatParameters
 from decaylab.optim.norm_control import project
 from decaylab.optim.norms import vector_norm
 from decaylab.optim.optimizers import build_optimizer, grouped_parameters, set_learning_rate
+from decaylab.optim.rounding import StoredWeights
 from decaylab.optim.schedules import learning_rate_at
 from decaylab.spec import RunSpec
 from decaylab.training.norms import effective_learning_rate, gradient_norms, weight_norms
+from decaylab.training.parts import Parts, rounded_groups
 from decaylab.training.startup import keep_memory
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,7 +71,7 @@ class Learner:
         model.to(device)
         if image_size:
             model.to(memory_format=torch.channels_last)
-        if spec.precision == "bfloat16_weights":
+        if spec.precision == "bfloat16_weights" and not spec.casts_weights:
             model.to(torch.bfloat16)
             if image_size:
                 model.register_forward_pre_hook(_images_like_weights)
@@ -77,6 +80,10 @@ class Learner:
         project(self.flat.weights, spec.norm_control, 0)
         self.optimizer = build_optimizer(spec, self.flat.groups)
         self.grouped = grouped_parameters(self.optimizer)
+        self.stored: StoredWeights | None = None
+        if spec.casts_weights:
+            rounded = rounded_groups(spec, self.flat.groups)
+            self.stored = StoredWeights(rounded, self.optimizer, spec.rounding == "stochastic")
         self.decay = WeightDecay(spec.decay, self.optimizer, spec.optimizer.learning_rate, spec.steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "float16")
         # without the profiler's marks and the compiler's guards, which cost more than the update of a small network
@@ -89,11 +96,19 @@ class Learner:
             self.average = torch.empty_like(self.flat.weights, dtype=torch.float32)
             self.flat.point(self.ema, self.average)
             self.restart_average()
+        # after the average was copied, which computes in float32
+        self.parts = Parts(spec, model) if spec.float32_parts or spec.rounding else None
 
     def restart_average(self) -> None:
         """Set the moving average to the present weights."""
         if self.ema is not None:
             self.ema.load_state_dict(self.model.state_dict())
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """The precision of this run: autocast, and weights as they are stored."""
+        with self.autocast(), self.parts.computing() if self.parts else contextlib.nullcontext():
+            yield
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast to the precision of this run."""
@@ -118,12 +133,22 @@ class Learner:
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
+        if self.parts:
+            with self.parts.computing():
+                return cross_entropy(self.model(inputs), targets)
         return cross_entropy(self.model(inputs), targets)
 
-    def functional_loss(self) -> FunctionalLoss:
-        """`loss` with weights and buffers as arguments, for any network of this shape."""
+    def functional_loss(self, *, wide: bool = False) -> FunctionalLoss:
+        """`loss` with weights and buffers as arguments, for any network of this shape.
+
+        Args:
+            wide: use all weights as they are given, also those that the run casts to bfloat16.
+        """
+        parts = None if wide else self.parts
 
         def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+            if parts:
+                return cross_entropy(parts.call(parameters, buffers, inputs), targets)
             return cross_entropy(functional_call(self.model, (parameters, buffers), (inputs,)), targets)
 
         return loss
@@ -159,6 +184,8 @@ class Learner:
             self.scaler.scale(penalty).backward()
         self.scaler.unscale_(self.optimizer)
 
+        if self.stored:
+            self.stored.round_gradients()
         measured: dict[str, Any] = gradient_norms(self.grouped) if logged else {}
         if spec.gradient_clip is not None or logged or spec.precision == "float16":
             norm = vector_norm(self.flat.gradient)
@@ -173,7 +200,11 @@ class Learner:
         skipped = ~torch.isfinite(norm) if spec.precision == "float16" else None
         with torch.no_grad():
             self.decay.before_step(step, learning_rate, skipped)
+            if self.stored:
+                self.stored.after_decay()
             self._step()
+            if self.stored:
+                self.stored.after_step(self._rounding(step))
         project(self.flat.weights, spec.norm_control, step + 1)
         if after is not None:
             after(learning_rate)
@@ -190,6 +221,11 @@ class Learner:
                 "weight_decay": self.decay.coefficient(step, learning_rate),
             }
         return measured
+
+    def _rounding(self, step: int) -> torch.Generator:
+        # a function of seed and step, so that a resumed run draws the same numbers
+        seed = generator("rounding", self.spec.seed, step).initial_seed()
+        return torch.Generator(self.device).manual_seed(seed)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to continue with the same bits."""
@@ -271,9 +307,11 @@ def stackable(spec: RunSpec) -> tuple[Any, ...] | None:
     """A key: specs with equal keys can be stacked. None if the spec cannot be stacked at all.
 
     Stacked specs may differ in seeds, learning rates, decay, schedules and evaluation. Dropout would draw from one
-    generator, so that a run depended on its neighbours; a gradient scaler would skip a step of the whole stack; and
-    micro-batches are for networks that fill a device alone.
+    generator, so that a run depended on its neighbours; a gradient scaler would skip a step of the whole stack;
+    micro-batches are for networks that fill a device alone; and parts of another precision belong to one network.
     """
     if spec.micro_batch_size or spec.precision == "float16" or getattr(spec.model, "dropout", 0):
+        return None
+    if spec.float32_parts or spec.rounding:
         return None
     return spec.model, spec.data, spec.batch_size, spec.steps, spec.precision, spec.optimizer.name

@@ -174,7 +174,11 @@ class Loop:
 
     def _compiled(self, spec: RunSpec) -> Loss:
         batch = spec.batch_size, spec.micro_batch_size, len(self.runs)
-        return compiled(self.learner, (spec.model, spec.data, spec.precision, batch, self.device), self.layout.compiled)
+        return compiled(
+            self.learner,
+            (spec.model, spec.data, spec.precision, spec.float32_parts, batch, self.device),
+            self.layout.compiled,
+        )
 
     def _flush(self, run: TrainingRun) -> None:
         """Fetch what a run measured, and report its progress."""

@@ -108,10 +108,10 @@ class Probing:
             optimizer=learner.optimizer,
             decay=learner.decay,
             grouped=learner.grouped,
-            loss=_twice_differentiable(learner.functional_loss()),
+            loss=_twice_differentiable(learner.functional_loss(wide=True)),
             average=self._average,
             batches=self.data.evaluation,
-            autocast=learner.autocast,
+            autocast=learner.computing,
             generator=generator("probe", self.seed, name, step),
         )
 

@@ -135,11 +135,11 @@ class TrainingRun:
         values: dict[str, Tensor] = {}
         average = self.learner.ema
         for split, examples in self._splits():
-            values |= losses(self.model, self.data, split, examples, self.learner.autocast)
+            values |= losses(self.model, self.data, split, examples, self.learner.computing)
         if average is not None and self.step > 0:
             self._refresh_average()
             for split, examples in self._splits():
-                found = losses(average, self.data, split, examples, self.learner.autocast)
+                found = losses(average, self.data, split, examples, self.learner.computing)
                 values |= {f"ema_{name}": value for name, value in found.items()}
         self.buffer.record(self.step, values)
         self.model.train()  # once here, since walking through all modules costs a twentieth of a small step

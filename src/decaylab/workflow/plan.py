@@ -36,6 +36,9 @@ from decaylab.workflow.rounds import Rounds
 from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
 
+_SAFE = re.compile(r"\w[\w.+-]*", re.ASCII)
+"""names that a shell and snakemake take as they are: those of folders stand in commands and in paths of logs"""
+
 
 class Untracked:
     """Words and options of a shell command that change no number, or whose change shows in the outputs.
@@ -68,6 +71,10 @@ class Plan:
         self.replications: dict[str, Replication] = {rep.name: rep for rep in select(root, "all")}
         for name in RESERVED.intersection(self.replications):
             raise InputError(f"replications/{name}: expected another name, since {name!r} is a rule of the workflow")
+        self.evidence = filed_names(root)
+        for name in (*self.replications, *self.evidence):
+            if not _SAFE.fullmatch(name):
+                raise InputError(f"replications: {name!r}: expected a name of letters, digits, and _ . + - only")
         wanted = config["replications"]
         self.chosen = [rep.name for rep in keyed("replications", lambda: select(root, wanted))]
         choices = {
@@ -88,7 +95,6 @@ class Plan:
         self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
         self._check_gpus()
         self.data = data_groups(self.planned.values())
-        self.evidence = filed_names(root)
 
     @property
     def scale(self) -> str:

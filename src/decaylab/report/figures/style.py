@@ -43,6 +43,7 @@ def theme() -> dict[str, Any]:
     return {
         "font.family": ["DejaVu Sans"],
         "font.size": 9.5,
+        "text.parse_math": False,  # labels come from files, and a dollar sign is one
         "axes.titlesize": 10,
         "axes.titleweight": "bold",
         "axes.labelsize": 9.5,

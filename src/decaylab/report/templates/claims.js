@@ -66,6 +66,10 @@
   search.addEventListener("input", update);
   tools.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", open);
+  // on paper nothing unfolds: findings are printed whole
+  const folded = [...document.querySelectorAll(".finding:not([open])")];
+  addEventListener("beforeprint", () => folded.forEach((part) => (part.open = true)));
+  addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
   tools.hidden = false;
   update();
   open();

@@ -40,7 +40,7 @@ def time_steps(spec: RunSpec, classes: int, device: torch.device, threads: int) 
     seconds = median_seconds(step, device)
     learner.model.eval()
     micro = spec.micro_batch_size or spec.batch_size
-    with torch.no_grad(), learner.autocast():
+    with torch.no_grad(), learner.computing():
         example = median_seconds(lambda: learner.model(inputs[:micro]), device) / micro
     return seconds, example
 

@@ -121,12 +121,13 @@ class Pricer:
         return FIXED_SECONDS + spec.steps * step + _examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
+        split = spec.float32_parts or spec.rounding
         shape = {
             "model": spec.model.model_dump(mode="json"),
             "classes": self.outputs(spec),
             "optimizer": spec.optimizer.name,
             "batch": [spec.batch_size, spec.micro_batch_size],
-            "precision": spec.precision,
+            "precision": [spec.precision, spec.float32_parts, spec.rounding] if split else spec.precision,
             "size": spec.data.image_size if spec.data.kind == "images" else None,
             "extras": [spec.ema is not None, spec.gradient_clip is not None, spec.decay.form],
             "machine": self.machine,
@@ -185,7 +186,7 @@ def _gpu_seconds(gpu: GPU, spec: RunSpec, operations: Operations, footprint: Foo
 def _memory(spec: RunSpec, operations: Operations, footprint: Footprint, gpus: int) -> float:
     """Weights, gradients, optimizer state, average and activations, in bytes, on each GPU."""
     share = min(1.0, spec.batch_size / gpus / (spec.micro_batch_size or spec.batch_size))
-    width = 2 if spec.precision == "bfloat16_weights" else 4
+    width = 2 if spec.precision == "bfloat16_weights" and not spec.casts_weights else 4
     states = {"sgd": 1 if getattr(spec.optimizer, "momentum", 0) else 0, "adamw": 2}[spec.optimizer.name]
     half = spec.precision in ("bfloat16", "float16", "bfloat16_weights")
     copies = width * (2 + states) + (4 if spec.ema else 0) + (2 if half and width == 4 else 0)
