@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -13,26 +15,42 @@ import pytest
 import torch
 
 from decaylab import cli
+from decaylab.data import prepare
 from decaylab.errors import InputError, Interrupted, Lost
 from decaylab.files import Layout, read_json
 from decaylab.spec import RunSpec, dump_spec
 from decaylab.training import distributed, launcher, loop
 from decaylab.training.launcher import Place
-from tests.training.cases import CASES, IMAGES, TEXT, spec
+from tests.training.cases import IMAGES, TEXT, spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.training.two_processes"
 EVERYTHING = {"evaluation": {"every": 5, "log_every": 1, "probes": ["equilibrium"]}, "steps": 11, "snapshots": [5]}
-
 RUNS = {
     "gpt": spec(TEXT, ema=0.9, **EVERYTHING),
-    "gpt in micro-batches": spec(TEXT, batch_size=12, micro_batch_size=4, decay={"form": "l2_gradient"}, steps=7),
-    "gpt, decay in the loss": spec(CASES["gpt, decay in the loss"], gradient_clip=0.1, steps=7),
+    "gpt in micro-batches": spec(
+        TEXT, batch_size=12, micro_batch_size=4, gradient_clip=0.1, decay={"form": "l2_loss"}, steps=7
+    ),
     "gpt with dropout": spec(TEXT, model={"dropout": 0.2}, steps=7),
     "resnet": spec(IMAGES, gradient_clip=1.0, **EVERYTHING),
-    "resnet on a sphere": spec(CASES["resnet on a sphere"], steps=7),
-    "vit": spec(CASES["vit"], steps=7),
 }
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Data of all runs."""
+    layout = Layout(tmp_path_factory.mktemp("results"))
+    for run in RUNS.values():
+        prepare(run.data, layout)
+    return layout.results / "data"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, prepared: Path) -> Path:
+    for name in ("shared", "alone", "stopped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").symlink_to(prepared)
+    return tmp_path
 
 
 def environment() -> dict[str, str]:
@@ -44,13 +62,8 @@ def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", PROGRAM, str(folder), *words]
 
 
-def written(folder: Path, *runs: RunSpec) -> Path:
-    (folder / "shared" / "data").mkdir(parents=True)
-    for name in ("alone", "stopped"):
-        (folder / name).mkdir()
-        (folder / name / "data").symlink_to(folder / "shared" / "data")
+def write(folder: Path, *runs: RunSpec) -> None:
     (folder / "specs.json").write_text(json.dumps([run.model_dump(mode="json", exclude_none=True) for run in runs]))
-    return folder
 
 
 def compare(folder: Path, run: RunSpec, **tolerance: float) -> None:
@@ -70,45 +83,49 @@ def compare(folder: Path, run: RunSpec, **tolerance: float) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_in_float64_and_go_on_after_a_stop(tmp_path):
-    """Started by torchrun. Nothing is written but by the first process, or files would be written twice."""
+def test_two_processes_equal_one_in_float64_and_go_on_after_a_stop(folder):
+    """As torchrun starts them."""
+    write(folder, *RUNS.values())
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    written(tmp_path, *RUNS.values())
     done = subprocess.run(
-        [*launch, "-m", PROGRAM, str(tmp_path)], cwd=ROOT, env=environment(), capture_output=True, text=True
+        [*launch, "-m", PROGRAM, str(folder)], cwd=ROOT, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for name, run in RUNS.items():
-        if "dropout" not in name:
-            compare(tmp_path, run, rtol=1e-12, atol=1e-13)
-        frames = [pd.read_parquet(Layout(tmp_path / part).metrics(run.run_id)) for part in ("shared", "stopped")]
+    for run in RUNS.values():
+        if not getattr(run.model, "dropout", 0):
+            compare(folder, run, rtol=1e-12, atol=1e-13)
+        frames = [pd.read_parquet(Layout(folder / part).metrics(run.run_id)) for part in ("shared", "stopped")]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_both_with_one_line_and_the_same_command_continues(tmp_path, monkeypatch, capfd):
-    run = spec(TEXT, ema=0.9, snapshots=[6])
-    written(tmp_path, run)
+def test_killed_processes_end_with_one_line_and_training_goes_on(folder, monkeypatch, capfd):
+    run = RUNS["gpt"]
+    write(folder, run)
+    monkeypatch.chdir(ROOT)
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.chdir(ROOT)
+    command = [sys.executable, "-m", PROGRAM, str(folder)]
     for killed, step in (("1", 3), ("01", 8)):
-        assert launcher.launch(2, command(tmp_path, "--step", str(step), "--killed", killed)) == 1
+        assert launcher.launch(2, [*command, "--step", str(step), "--killed", killed]) == 1
         [line] = capfd.readouterr().err.splitlines()
-        assert f"process {killed[0]} of 2 was ended by SIGKILL, and the others with it" in line
-        checkpoint = torch.load(Layout(tmp_path / "shared").state(run.run_id) / "checkpoint.pt", weights_only=True)
+        assert re.fullmatch(
+            rf"decaylab: process [{killed}] of 2 was ended by SIGKILL, and the others with it; .*", line
+        )
+        checkpoint = torch.load(Layout(folder / "shared").state(run.run_id) / "checkpoint.pt", weights_only=True)
         assert checkpoint["step"] == step
-    assert launcher.launch(2, command(tmp_path)) == 0
-    compare(tmp_path, run, rtol=1e-12, atol=1e-13)
+    # on a single GPU, if need be
+    subprocess.run(command, check=True)
+    compare(folder, run, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.slow
-def test_the_command_trains_with_two_processes_and_saves_when_it_is_ended(tmp_path):
+def test_the_command_saves_when_it_is_ended(folder):
     run = spec(TEXT, steps=100_000, evaluation={"every": 50_000, "log_every": 1000})
-    (tmp_path / "spec.json").write_text(dump_spec(run))
-    words = ["train", "--spec", str(tmp_path / "spec.json"), "--out", str(tmp_path), "--gpus", "2", "--device", "cpu"]
+    (folder / "spec.json").write_text(dump_spec(run))
+    words = ["--spec", str(folder / "spec.json"), "--out", str(folder / "shared"), "--gpus", "2", "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "decaylab", *words], env=environment(), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "decaylab", "train", *words], env=environment(), stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     assert "step 0/" in process.stderr.readline()
@@ -118,6 +135,30 @@ def test_the_command_trains_with_two_processes_and_saves_when_it_is_ended(tmp_pa
     [line] = [line for line in rest.splitlines() if "s left" not in line]
     assert line.startswith(f"decaylab: {run.run_id}: stopped after step")
     assert line.endswith("state saved")
+
+
+@pytest.mark.parametrize(
+    ("programs", "code", "words"),
+    [
+        (["pass", "pass"], 0, ""),
+        (["sleep(60)", "sys.exit(2)"], 2, ""),
+        (["sys.exit(launcher.LOST)", "sleep(0.3); kill(SIGKILL)"], 1, "process 1 of 2 was ended by SIGKILL"),
+        (["kill(SIGUSR1)", "signal(SIGTERM, SIG_IGN); sleep(60)"], 1, "process 0 of 2 was ended by SIGUSR1"),
+        (["sys.exit(launcher.LOST)", "sleep(60)"], 1, ""),
+    ],
+)
+def test_processes_end_together(monkeypatch, capfd, programs, code, words):
+    monkeypatch.setattr(launcher, "CAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
+    imports = (
+        "import os, sys; from signal import *; from time import sleep; from decaylab.training import launcher"
+    )
+    script = f"{imports}\nkill = lambda number: os.kill(os.getpid(), number)\nexec({programs}[launcher.place().rank])"
+    began = time.monotonic()
+    assert launcher.launch(2, [sys.executable, "-c", script]) == code
+    assert time.monotonic() - began < 50
+    lines = capfd.readouterr().err.splitlines()
+    assert [words in line for line in lines] == [True] * bool(words)
 
 
 def fails(monkeypatch, capsys, *words: str) -> str:

@@ -1,8 +1,8 @@
 """Trains runs as one of several processes, in float64: `python -m tests.training.two_processes FOLDER`.
 
-FOLDER has `specs.json`. Each run is trained by all processes (into FOLDER/shared), by the first one alone
-(FOLDER/alone), and by all again with a stop at every other step (FOLDER/stopped). With `--step 5 --killed 01`, both
-processes kill themselves before step 5 of the first run, whose state is saved.
+FOLDER has `specs.json` and prepared data. Each run is trained by all processes (into FOLDER/shared), again by all with
+two stops (FOLDER/stopped), and by the first one alone (FOLDER/alone). With `--step 5 --killed 01`, both processes kill
+themselves before step 5 of the first run, whose state is saved. A process without others goes on where they stopped.
 """
 
 from __future__ import annotations
@@ -50,22 +50,27 @@ def kill_at(step: int, ranks: str) -> None:
 @cli.app.command()
 def both(folder: Path, step: int | None = None, killed: str = "") -> None:
     specs = [parse_spec(value, "specs.json") for value in json.loads((folder / "specs.json").read_text())]
-    ranks = distributed.join(launcher.place(), "cpu")
+    here = launcher.place()
+    ranks = distributed.join(here, "cpu") if here else None
     if step is not None:
         kill_at(step, killed)
     for spec in specs:
-        distributed.train_shared(ranks, spec, Layout(folder / "shared"), loop.Options())
-        if ranks.first:
+        if ranks:
+            distributed.train_shared(ranks, spec, Layout(folder / "shared"), loop.Options())
+            stopped(ranks, spec, Layout(folder / "stopped"))
+        else:
+            loop.train(spec, Layout(folder / "shared"))
+        if not (ranks and ranks.rank) and not getattr(spec.model, "dropout", 0):
             loop.train(spec, Layout(folder / "alone"))
-        stopped(ranks, spec, Layout(folder / "stopped"))
-    ranks.leave()
+    if ranks:
+        ranks.leave()
 
 
 def stopped(ranks: distributed.Ranks, spec: RunSpec, layout: Layout) -> None:
-    """Train it with a stop at every other step, for which the last process asks."""
+    """Train it with stops after steps 2 and 5, for which the last process asks."""
     asked = itertools.count()
-    while not layout.summary(spec.run_id).exists():
-        stop = loop.Options(stop=lambda: not ranks.first and next(asked) % 2 == 1)
+    while not ranks.share(layout.summary(spec.run_id).exists()):
+        stop = loop.Options(stop=lambda: not ranks.first and next(asked) in (2, 6))
         with contextlib.suppress(Interrupted):
             distributed.train_shared(ranks, spec, layout, stop)
 

@@ -30,6 +30,7 @@ except InputError as error:
     stop(str(error))
 
 total = workflow.global_resources.get("gpu")
+total = getattr(total, "value", total)  # a number in older versions of snakemake
 if config["gpus"] > 1 and total is not None and total < config["gpus"]:
     stop(
         f"config: gpus: {config['gpus']}, but snakemake may use {total}; "

@@ -89,8 +89,8 @@ def test_convolutions_are_priced_below_the_peak_of_matmuls(tmp_path, monkeypatch
 
 
 def test_gpus_share_the_steps_but_not_the_averaging_nor_the_evaluations(tmp_path, monkeypatch):
-    monkeypatch.setattr(pricing, "time_steps", lambda *_: (0.01, 0.0))
     pricer = Pricer(Layout(tmp_path), "cpu")
+    monkeypatch.setattr(pricer, "_seconds", lambda _: (0.01, 0.0))
     run = spec(TEXT, **GPT2 | {"batch_size": 256, "micro_batch_size": 32, "steps": 1000})
     one, eight = pricer.price(run), pricer.price(run, gpus=8)
     assert (one.gpus, eight.gpus) == (1, 8)
