@@ -21,6 +21,7 @@ from decaylab.replication import plan_runs, select
 from decaylab.training.kernels import LAUNCH_BOUND
 from decaylab.workflow import gpus, requests
 from decaylab.workflow.jobs import partition
+from decaylab.workflow.plan import Plan
 from tests.training.cases import IMAGES, TEXT, spec
 from tests.workflow import local_slurm
 
@@ -127,12 +128,20 @@ def test_several_gpus_are_asked_of_snakemake_and_of_the_training(clone):
     done = clone.snakemake("--resources", "gpu=4", *words)
     assert done.returncode == 0, done.stderr
     assert "--gpus 2 --threads" in done.stdout + done.stderr
-    assert "gpu=2" in done.stdout + done.stderr
     done = clone.snakemake(*words)
     assert done.returncode != 0
     assert "config: gpus: 2, but snakemake may use 1; add --resources gpu=2" in done.stderr
-    done = clone.snakemake(*words[:-2], "gpus=2", "device=cpu")
-    assert "config: gpus: 2 need a GPU, and there is none here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "together", "words"),
+    [(0, "auto", "config: gpus: 2 need a GPU"), (1, 4, "config: together: several GPUs train one run at a time")],
+)
+def test_several_gpus_without_a_gpu_or_with_several_runs_are_one_line(gpu, together, words):
+    plan = object.__new__(Plan)
+    plan.config, plan.gpu = {"gpus": 2, "together": together}, gpu
+    with pytest.raises(InputError, match=words):
+        plan._check_gpus()
 
 
 def test_both_profiles_of_slurm_differ_only_where_accounting_matters():

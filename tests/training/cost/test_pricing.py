@@ -91,7 +91,8 @@ def test_convolutions_are_priced_below_the_peak_of_matmuls(tmp_path, monkeypatch
 def test_gpus_share_the_steps_but_not_the_averaging_nor_the_evaluations(tmp_path, monkeypatch):
     pricer = Pricer(Layout(tmp_path), "cpu")
     monkeypatch.setattr(pricer, "_seconds", lambda _: (0.01, 0.0))
-    run = spec(TEXT, **GPT2 | {"batch_size": 256, "micro_batch_size": 32, "steps": 1000})
+    run = spec(TEXT, **GPT2 | {"batch_size": 64, "micro_batch_size": 8, "steps": 1000}, precision="bfloat16")
+    run = run.model_copy(update={"model": run.model.model_copy(update={"layers": 2})})
     one, eight = pricer.price(run), pricer.price(run, gpus=8)
     assert (one.gpus, eight.gpus) == (1, 8)
     assert one.flops == eight.flops
