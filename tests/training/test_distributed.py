@@ -21,10 +21,13 @@ from decaylab.files import Layout, read_json
 from decaylab.spec import RunSpec, dump_spec
 from decaylab.training import distributed, launcher, loop
 from decaylab.training.launcher import Place
-from tests.training.cases import IMAGES, TEXT, spec
+from decaylab.yaml_files import merge
+from tests.training import cases
+from tests.training.cases import IMAGES, spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.training.two_processes"
+TEXT = merge(cases.TEXT, {"data": {"source": "arithmetic"}})  # prepared in no time
 EVERYTHING = {"evaluation": {"every": 5, "log_every": 1, "probes": ["equilibrium"]}, "steps": 11, "snapshots": [5]}
 RUNS = {
     "gpt": spec(TEXT, ema=0.9, **EVERYTHING),
@@ -150,9 +153,7 @@ def test_the_command_saves_when_it_is_ended(folder):
 def test_processes_end_together(monkeypatch, capfd, programs, code, words):
     monkeypatch.setattr(launcher, "CAUSE_SECONDS", 0.5)
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.5)
-    imports = (
-        "import os, sys; from signal import *; from time import sleep; from decaylab.training import launcher"
-    )
+    imports = "import os, sys; from signal import *; from time import sleep; from decaylab.training import launcher"
     script = f"{imports}\nkill = lambda number: os.kill(os.getpid(), number)\nexec({programs}[launcher.place().rank])"
     began = time.monotonic()
     assert launcher.launch(2, [sys.executable, "-c", script]) == code
