@@ -16,32 +16,14 @@ from rich.console import Console
 
 from benchmarks import gpt, images, startup  # noqa: F401  (register their benchmarks)
 from benchmarks.cases import BENCHMARKS, BY_NAME_ONLY, Row, Settings, Skip, measure
+from benchmarks.peers import find_peers
 from benchmarks.table import show, write
 from decaylab.errors import InputError
 
-# a file that tells which checkout a path is
-PEERS = {
-    "nanogpt": "train.py",
-    "epfl": "large_language_models/train.py",
-    "airbench": "airbench/utils.py",
-}
 NAMES = "\n".join(
     f"- {name}: {function.__doc__.splitlines()[0]}" + (" (not by default)" if name in BY_NAME_ONLY else "")
     for name, function in BENCHMARKS.items()
 )
-
-
-def find_peers(values: list[str]) -> dict[str, Path]:
-    """`NAME=PATH` of each checkout. Raises InputError."""
-    peers = {}
-    for value in values:
-        name, _, path = value.partition("=")
-        if name not in PEERS or not path:
-            raise InputError(f"--peer {value}: expected NAME=PATH with a NAME of {', '.join(PEERS)}")
-        if not (Path(path) / PEERS[name]).is_file():
-            raise InputError(f"--peer {value}: no checkout of it, since {Path(path) / PEERS[name]} is missing")
-        peers[name] = Path(path).resolve()
-    return peers
 
 
 def run(names: list[str], settings: Settings) -> list[Row]:

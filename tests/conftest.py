@@ -53,6 +53,14 @@ const next = async () => {
       const sorted = [...view.querySelectorAll("#claims .one")].map((row) => row.dataset.verdict);
       found[page].tools = { visible: !tools.hidden, all, filtered, sorted };
     }
+    for (const part of view.querySelectorAll("details")) part.open = true;
+    const reached = (part) => { part.focus({ preventScroll: true }); return view.activeElement === part; };
+    const scrolls = (part) => part.scrollWidth > part.clientWidth + 1
+      && ["auto", "scroll"].includes(frame.contentWindow.getComputedStyle(part).overflowX);
+    const controls = [...view.querySelectorAll("a[href],button,select,input,summary")];
+    const wanted = controls.filter((part) => part.checkVisibility());
+    found[page].unreachable = [...wanted, ...[...view.querySelectorAll("*")].filter(scrolls)]
+      .filter((part) => part.tabIndex !== 0 || !reached(part)).map((part) => part.outerHTML.slice(0, 120));
     if (acts[page]) found[page].act = new frame.contentWindow.Function("view", acts[page])(view);
     frame.remove();
   }
@@ -145,7 +153,8 @@ def violations(tmp_path: Path, axe: str) -> Callable[[Sequence[Path]], list[str]
 
 @pytest.fixture
 def browse(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Open pages in a real browser without a network: nothing may fail to load, no script fail, nothing be too wide.
+    """Open pages in a real browser without a network: nothing may fail to load, no script fail, nothing be too wide,
+    and the keyboard must reach every link, button, field and fold, and everything that scrolls.
 
     Gives what was found, by page: title, width, heights of figures, what the index's tools do, and `act`: what the
     body of a JavaScript function of the page's document `view` returns, for pages that `acts` names.
@@ -162,6 +171,7 @@ def browse(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             assert value["title"], page
             assert value["width"] <= PHONE, page
             assert value["broken"] == 0, page
+            assert value["unreachable"] == [], page
             assert all(height > 50 for height in value["figures"]), page
         return {Path(page).name: value for page, value in found.items()}
 

@@ -115,6 +115,24 @@ def test_comments_docstrings_and_layout_are_not_code(package):
     assert digest(path, "class A:\n    x = 1\n    'a' + 'b'\n") != first
 
 
+def test_an_edit_that_changes_no_number_keeps_the_digest_until_the_next(package, monkeypatch):
+    path, added = package / "a.py", package / "b.py"
+    first = digest(path, "x = 1\n")
+    then = module._digest(path)
+    assert digest(path, "x = 1\nimport b\n") != first
+    monkeypatch.setitem(module.UNCHANGED, "a.py", (module._digest(path), then))
+    assert digest(path, "x = 1\nimport b\n") == first
+    assert digest(path, "x = 2\nimport b\n") != first
+    digest(path, "x = 1\nimport b\n")
+    digest(added, "y = 1\n")
+    assert code_digest([path, added]) != first
+    monkeypatch.setitem(module.UNCHANGED, "b.py", (module._digest(added), None))
+    module._digest_of_all.cache_clear()
+    assert code_digest([path, added]) == first
+    digest(added, "y = 2\n")
+    assert code_digest([path, added]) != first
+
+
 def test_other_files_count_byte_by_byte_and_names_count(package):
     template = package / "page.html"
     assert digest(template, "# a") != digest(template, "# b")

@@ -67,15 +67,19 @@ def test_outcomes_follow_verdicts(verdicts, outcome):
         ("opposite a/x", "contradicted", "supported"),
         ("opposite a/x", "negligible", "contradicted"),
         ("opposite a/x", "inconclusive", "undecided"),
+        ("stricter a/x", "reproduced", "supported"),
+        ("stricter a/x", "contradicted", "undecided"),
+        ("stricter a/x", "negligible", "undecided"),
+        ("stricter a/x", "not testable here", "not testable here"),
     ],
 )
-def test_a_statement_may_deny_a_claim(tie, verdict, outcome):
+def test_a_statement_may_deny_a_claim_or_demand_less(tie, verdict, outcome):
     assert Entry(id="S000-1", statement="s", claims=[tie]).outcome({"a/x": verdict}) == outcome
 
 
 def test_an_unknown_tie_is_refused():
     for text in ("a", "never a/x", "a/", "a/b/c"):
-        with pytest.raises(ValueError, match="perhaps after `not` or `opposite`"):
+        with pytest.raises(ValueError, match="perhaps after `not`, `opposite` or `stricter`"):
             Entry(id="S000-1", statement="s", claims=[text])
 
 

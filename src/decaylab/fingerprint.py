@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,13 @@ JUDGING = ("analysis", "regime.py", "optim/schedules.py")
 """what decides verdicts, besides claims and runs, which rules compare by themselves"""
 SHOWING = (*JUDGING, "report", "probes", "ledger.py", "operations.py")
 """what decides pages, besides the texts of replications: probes have the labels of their columns"""
+
+UNCHANGED: dict[str, tuple[str, str | None]] = {
+    path: (now, then) for path, (now, then) in json.loads((PACKAGE / "unchanged.json").read_text()).items()
+}
+"""Edits that change no number of any run: file, digest of its code now, and the digest that earlier runs recorded, or
+None for a file that they did not have. Those runs stay valid. An entry holds for exactly one text of the file: its next
+edit makes runs stale as ever."""
 
 
 def sources_for(spec: RunSpec) -> list[Path]:
@@ -59,7 +67,8 @@ def _sources(chain: tuple[frozenset[str], ...]) -> tuple[Path, ...]:
 
 @functools.cache
 def _digest_of_all(paths: tuple[Path, ...]) -> str:
-    lines = [f"{path.relative_to(PACKAGE).as_posix()} {_digest(path)}" for path in paths]
+    digests = {path.relative_to(PACKAGE).as_posix(): _digest(path) for path in paths}
+    lines = [f"{name} {digest}" for name, digest in digests.items() if digest]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -132,8 +141,11 @@ def _read(path: Path) -> tuple[frozenset[str], str]:
     return frozenset(module for module in modules if module.split("/")[0] in NUMERIC), digest
 
 
-def _digest(path: Path) -> str:
-    return _read(path)[1] if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(path: Path) -> str | None:
+    """Digest of a file as runs record it; None if they leave it out."""
+    digest = _read(path)[1] if path.suffix == ".py" else hashlib.sha256(path.read_bytes()).hexdigest()
+    now, then = UNCHANGED.get(path.relative_to(PACKAGE).as_posix(), (None, None))
+    return then if digest == now else digest
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -35,13 +35,16 @@ Outcome = Literal[
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 DECIDED: tuple[Outcome, ...] = ("supported", "contradicted", "mixed")
 
-Sense = Literal["as it says", "not", "opposite"]
+Sense = Literal["as it says", "not", "opposite", "stricter"]
 HOLDS: dict[Sense, dict[str, bool]] = {
     "as it says": {"reproduced": True, "contradicted": False, "negligible": False},
     "not": {"reproduced": False, "contradicted": True, "negligible": True},
     "opposite": {"reproduced": False, "contradicted": True, "negligible": False},
+    "stricter": {"reproduced": True},
 }
 """whether a statement holds, given how it bears on a claim and the claim's verdict; other verdicts leave it open"""
+TOLD_NOTHING = {"inconclusive", "contradicted", "negligible"}
+"""verdicts after which a statement that is still open is undecided: a stricter claim that fails leaves it so"""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,13 @@ class Tie:
 
     @classmethod
     def parse(cls, text: str) -> Tie:
-        """`a/b`; `not a/b` where the statement denies the claim; `opposite a/b` where it claims the other direction."""
+        """`a/b`; `not a/b` where the statement denies the claim; `opposite a/b` where it claims the other direction;
+        `stricter a/b` where the claim demands more than the statement."""
         sense, _, claim = text.rpartition(" ")
-        if sense not in ("", "not", "opposite") or claim.count("/") != 1 or not all(claim.split("/")):
-            raise ValueError(f"claims: expected <replication>/<claim>, perhaps after `not` or `opposite`, got {text!r}")
+        if sense not in ("", "not", "opposite", "stricter") or claim.count("/") != 1 or not all(claim.split("/")):
+            raise ValueError(
+                f"claims: expected <replication>/<claim>, perhaps after `not`, `opposite` or `stricter`, got {text!r}"
+            )
         return cls(claim, sense or "as it says")
 
 
@@ -126,7 +132,7 @@ class Entry(Strict):
         if decided:
             return "mixed" if len(decided) == 2 else "supported" if True in decided else "contradicted"
         open_verdicts = {verdict for _, verdict in found}
-        if "inconclusive" in open_verdicts:
+        if open_verdicts & TOLD_NOTHING:
             return "undecided"
         return "not testable here" if "not testable here" in open_verdicts else "not run"
 

@@ -5,6 +5,8 @@ The published forms of ImageNet, OpenWebText and FineWeb unpack to less than ten
 
 from __future__ import annotations
 
+from typing import Any
+
 RATIO = 200
 """times the size of the file; deflate reaches 1,032, bzip2 and xz reach thousands, none of them on real data"""
 FREE = 1 << 28
@@ -32,3 +34,13 @@ class Allowance:
                 f"{self._packed:,} bytes unpack to more than {self._most:,}; refused, since this may be an attack; "
                 "if you trust the file, unpack it and give what is inside"
             )
+
+
+def check_table(metadata: Any, packed: int) -> None:
+    """Raise TooLarge if a parquet file of `packed` bytes declares more than they may become.
+
+    Args:
+        metadata: a `pyarrow.parquet.FileMetaData`.
+    """
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    Allowance(packed).take(sum(group.total_byte_size for group in groups))

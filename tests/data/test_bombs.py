@@ -17,6 +17,7 @@ from pyarrow import ipc, parquet
 
 from decaylab import limits
 from decaylab.analysis.pack import read_pack
+from decaylab.analysis.run_table import restore_table
 from decaylab.data import prepare
 from decaylab.errors import InputError
 from decaylab.files import Layout
@@ -80,8 +81,8 @@ def sparse() -> bytes:
 def table(form: str) -> bytes:
     rows = pa.table({"text": [FLAT.decode()[:2000]] * 5000})
     buffer = io.BytesIO()
-    if form == "parquet":
-        parquet.write_table(rows, buffer)
+    if form in ("parquet", "plain"):  # what a dictionary holds once shows only when it is read
+        parquet.write_table(rows, buffer, use_dictionary=form == "parquet", compression="zstd")
     else:
         with ipc.new_file(buffer, rows.schema, options=ipc.IpcWriteOptions(compression="zstd")) as writer:
             writer.write_table(rows)
@@ -103,6 +104,7 @@ TEXTS = {
     "a.jsonl.bz2": lambda: bz2.compress(FLAT),
     "nested.tar.gz": lambda: packed_tar(gzip.compress, "a.txt.gz", gzip.compress(FLAT)),
     "a.parquet": lambda: table("parquet"),
+    "plain.parquet": lambda: table("plain"),
     "a.arrow": lambda: table("arrow"),
 }
 
@@ -184,6 +186,8 @@ def test_a_pack(tmp_path):
             archive.writestr(name, FLAT)
     with pytest.raises(InputError, match=r"pack\.zip: not a pack, or a damaged one \(.* refused"):
         read_pack(path, Layout(tmp_path / "results"))
+    with pytest.raises(InputError, match=r"runs: cannot be read as parquet \(.* refused"):
+        restore_table(table("plain"), Layout(tmp_path / "results"), "runs")
     assert not (tmp_path / "results").exists()
 
 

@@ -244,6 +244,20 @@ def test_arrays_in_a_npz_file(tmp_path, read, keys):
     assert arrays["train_labels"].tolist() == [1, 0, 0]
 
 
+def test_a_file_of_medmnist(tmp_path, read):
+    """Grey images, labels in a column, three splits of which training and test are used."""
+    draws = np.random.default_rng(0)
+    sizes = {"train": 6, "val": 3, "test": 4}
+    arrays = {f"{split}_images": draws.integers(0, 256, (n, 4, 4), dtype=np.uint8) for split, n in sizes.items()}
+    arrays |= {f"{split}_labels": (np.arange(n) % 2).astype(np.uint8)[:, None] for split, n in sizes.items()}
+    np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
+    about, found = read(tmp_path / "pneumoniamnist.npz")
+    assert about["classes"] == ["0", "1"]
+    np.testing.assert_array_equal(found["train_images"], arrays["train_images"][..., None].repeat(3, 3))
+    assert found["test_labels"].tolist() == [0, 1, 0, 1]
+    assert about["found"]["skipped"]["images of splits that are not used"]["count"] == 3
+
+
 def test_npz_files_that_cannot_be_used(tmp_path, read):
     path = tmp_path / "data.npz"
     np.savez(path, images=np.zeros((2, 4, 4)), labels=[0, 1])

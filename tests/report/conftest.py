@@ -1,10 +1,13 @@
 """Invented results: files as a training writes them, for any RunSpec, in milliseconds."""
 
 import math
+import re
 import shutil
 import textwrap
 import zlib
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -195,6 +198,75 @@ LEDGER = """
       - {id: S001-1, statement: All models use 0.1., document: {outcome: refuted, name: A paper, finding: One has 0.2}}
       - {id: S001-2, statement: Decay will be automatic., untestable: a prediction}
 """
+
+
+# attributes whose value a browser fetches by itself, as opposed to a link that a reader may follow
+LOADS = {"src", "srcset", "poster", "data", "background", "action", "formaction"}
+
+
+class Page(HTMLParser):
+    """What a page loads, links to, defines as anchors, and shows without words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.loads, self.links, self.ids, self.wordless = path, [], [], [], []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.loads += [value for key, value in attrs if key in LOADS and value]
+        self.loads += [named["href"]] if tag == "link" else []
+        self.loads += [named["href"]] if tag in ("use", "image") and not named["href"].startswith("#") else []
+        self.links += [named["href"]] if tag == "a" else []
+        self.ids += [named["id"]] if "id" in named else []
+        if tag in ("img", "svg") and not (named.get("alt") or named.get("aria-label") or "aria-hidden" in named):
+            self.wordless.append(self.get_starttag_text())
+
+
+def check_offline(page: Page) -> None:
+    """Nothing is fetched, by element, style or script, from anywhere but the page itself."""
+    outside = [url for url in page.loads if not url.startswith("data:")]
+    assert outside == []
+    styles = "".join(re.findall(r"<style>(.*?)</style>", page.text, re.S))
+    assert not re.search(r"@import|url\((?!#)", styles)
+    scripts = "".join(re.findall(r"<script[^>]*>(.*?)</script>", page.text, re.S))
+    assert not re.search(r"https?:|import\s*\(|fetch\(|XMLHttpRequest", scripts)
+    assert page.wordless == []
+
+
+def check_links(page: Page, pages: dict[Path, Page], folder: Path) -> None:
+    """Every relative link leads to a file of the folder, which may travel, and every anchor in our pages exists."""
+    for link in page.links:
+        url = urlsplit(link)
+        if url.scheme:
+            continue
+        target = (page.path.parent / unquote(url.path)).resolve() if url.path else page.path
+        assert target.exists(), f"{page.path.name}: {link}"
+        assert target.is_relative_to(folder), f"{page.path.name}: {link} leaves the reports"
+        if url.fragment and target in pages:
+            assert url.fragment in pages[target].ids, f"{page.path.name}: {link}"
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Reads one HTML file."""
+    return Page
+
+
+@pytest.fixture(scope="session")
+def check_folder():
+    """Reads all pages of a folder: none loads anything, and all links lead to files of a folder that may travel."""
+
+    def check(folder: Path, travels: Path) -> dict[Path, Page]:
+        pages = {path.resolve(): Page(path.resolve()) for path in sorted(folder.rglob("*.html"))}
+        for page in pages.values():
+            check_offline(page)
+            check_links(page, pages, travels.resolve())
+            assert len(page.ids) == len(set(page.ids)), page.path
+        return pages
+
+    return check
 
 
 AGAIN = [

@@ -81,5 +81,11 @@ def test_restored_runs_make_the_same_figures(pages, browse):
     assert len(browse([pages.evidence, pages.restored])[pages.restored.name]["figures"]) >= 5
 
 
+def test_a_folder_of_real_reports_may_travel(pages, check_folder):
+    folder = pages.report.parents[1]
+    found = check_folder(folder, folder)
+    assert {page.resolve() for page in (pages.report, pages.restored, pages.evidence)} <= found.keys()
+
+
 def test_pages_are_accessible(pages, violations):
     assert violations(list(vars(pages).values())) == []

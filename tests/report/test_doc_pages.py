@@ -27,6 +27,13 @@ def test_links_stay_within_the_reports(tmp_path):
     assert '<div class="scroll" tabindex="0"><table>' in html
 
 
+def test_headings_have_the_anchors_that_links_between_documents_name(tmp_path):
+    workspace = write(tmp_path)
+    path = workspace.root / "docs" / "power.md"
+    path.write_text("# Power\n\n## Seeds\n\n## What `n` seeds, and looks, can do\n", encoding="utf-8")
+    assert re.findall(r'<h2 id="([^"]+)"', body(path)) == ["seeds", "what-n-seeds-and-looks-can-do"]
+
+
 def test_the_index_leads_to_the_documents_and_they_to_each_other(tmp_path):
     workspace = write(tmp_path)
     assert links(workspace) == [("Power", "docs/power.html"), ("How to read a verdict", "docs/verdicts.html")]

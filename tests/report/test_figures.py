@@ -298,6 +298,67 @@ def test_verdicts_are_told_apart_with_any_colour_vision():
             assert closest > 20, (name, side, closest)
 
 
+def test_of_axes_that_share_a_scale_the_lowest_have_the_numbers(finals):
+    frames = [finals[finals["grid"] == "net"].assign(panel=rank) for rank in range(5)]
+    for count, lowest in ((4, [2, 3]), (5, [2, 3, 4])):
+        frame = pd.concat(frames[:count])
+        chart = figures.paired_differences(frame, "test_error", panel="panel", reference=0)
+        shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in chart.figure.axes]
+        assert [rank for rank, visible in enumerate(shown) if visible] == lowest
+        assert [rank for rank, axes in enumerate(chart.figure.axes) if axes.xaxis.label.get_visible()] == lowest
+
+
+def test_copies_with_one_learning_rate_are_told_apart_by_that_of_their_path():
+    copies = pd.DataFrame({"learning_rate": ["high", "low"], "peak_learning_rate": [0.03, 0.03]})
+    assert labels.level_text("learning_rate", "high", copies) == "high learning rate"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "text"),
+    [("epochs", 1, "1 epoch"), ("epochs", 16, "16 epochs"), ("dropout", "without", "without dropout"),
+     ("run", "linear", "linear"), ("size", "one_pass", "size: one pass")],
+)  # fmt: skip
+def test_levels_read_as_words(name, level, text):
+    assert labels.level_text(name, level) == text
+
+
+def test_more_arms_than_colours_have_one_colour(finals):
+    frame = pd.concat(finals.assign(rank=rank) for rank in range(9))
+    axes = figures.final_values(frame, "test_error", x="rank").figure.axes[0]
+    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections if len(dots.get_offsets())}) == 1
+
+
+def test_a_wide_row_of_heat_maps_is_broken(finals):
+    frame = pd.concat(finals.assign(columns=rank, panel=rank % 2) for rank in range(14))
+    figure = figures.grid_heatmap(frame, "test_error", rows="learning_rate", columns="columns", panel="panel").figure
+    assert figure.get_size_inches()[0] <= 13
+
+
+def test_a_cell_that_diverged_is_not_the_best(finals):
+    finals.loc[finals["weight_decay"] == 0.3, ["test_error", "diverged"]] = 0.0, 1
+    finals.loc[finals["weight_decay"] != 0.3, "diverged"] = 0
+    axes = figures.grid_heatmap(finals, "test_error", rows="learning_rate").figure.axes[0]
+    (frame,) = axes.patches
+    assert round(frame.get_x() - 0.03) == 1  # 0, 0.1, 0.3
+
+
+def test_labels_of_decay_follow_their_numbers():
+    frame = pd.DataFrame({"weight_decay": ["1/8", "1", "1/16", "0"], "decay_coefficient": [0.125, 1, 0.0625, 0]})
+    assert labels.levels(frame, "weight_decay") == ["0", "1/16", "1/8", "1"]
+    assert colours.palette(["0", "1/16"])["0"] == colours.LIGHT["none"]
+
+
+def test_a_long_legend_leaves_the_panels_their_height(finals):
+    short = figures.final_values(finals, "test_error", x="grid", hue="weight_decay").figure
+    frame = pd.concat(finals.assign(weight_decay=finals["weight_decay"] + rank) for rank in range(4))
+    long = figures.final_values(frame, "test_error", x="grid", hue="weight_decay").figure
+    heights = []
+    for figure in (short, long):
+        figures.svg(figure)
+        heights.append(figure.axes[0].get_position().height * figure.get_size_inches()[1])
+    assert heights[1] > 0.9 * heights[0]
+
+
 def test_interval_is_students():
     mean, low, high = figures.interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == pytest.approx((2, 4.302653 / math.sqrt(3)))

@@ -36,5 +36,5 @@ def test_a_scale_far_from_the_source_says_so(shorter):
     assert table.loc["learning rate x decay x steps", "far"]
     assert not table.loc["learning rate / batch size", "far"]
     text = sections.what_we_ran(report)
-    far = "learning rate x decay x steps; epochs; examples per weight"
+    far = "learning rate \u00d7 decay \u00d7 steps; epochs; examples per weight"
     assert f"Far from the source&#x27;s (more than a factor of 3): {far}." in text

@@ -181,14 +181,16 @@ def small(clone):
 
 
 @pytest.mark.slow
-def test_a_cluster_trains_through_the_kill_of_a_job(small):
-    """The real workflow at smoke scale on a Slurm of this machine, without accounting."""
-    if lacking := local_slurm.missing():
-        pytest.skip(f"no Slurm here: {', '.join(lacking)} not installed (Debian: slurm-wlm, munge)")
+@pytest.mark.parametrize("profile", ["slurm-without-accounting", "slurm"])
+def test_a_cluster_trains_through_the_kill_of_a_job(small, profile):
+    """The real workflow at smoke scale on a Slurm of this machine."""
+    accounting = profile == "slurm"
+    if lacking := local_slurm.missing(accounting):
+        pytest.skip(f"no Slurm here: {', '.join(lacking)} not installed (Debian: {local_slurm.PACKAGES})")
     if find_spec("snakemake_executor_plugin_slurm") is None:
         pytest.skip("snakemake-executor-plugin-slurm is not installed (pip install 'decaylab[slurm]')")
     results = small.path / "results"
-    words = ["--workflow-profile", "profiles/slurm-without-accounting"]
+    words = ["--workflow-profile", f"profiles/{profile}"]
     words += [
         "--slurm-init-seconds-before-status-checks",
         "3",
@@ -200,7 +202,7 @@ def test_a_cluster_trains_through_the_kill_of_a_job(small):
     words += ["--config", "scale=smoke", "runs_per_process={smoke: 1}", "replications=with_vgg"]
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     try:
-        with local_slurm.slurm(folder) as env, open(small.path / "printed", "w") as log:
+        with local_slurm.slurm(folder, accounting) as env, open(small.path / "printed", "w") as log:
             process = subprocess.Popen(
                 small.command(*words),
                 cwd=small.path,
@@ -208,13 +210,13 @@ def test_a_cluster_trains_through_the_kill_of_a_job(small):
                 stdout=log,
                 stderr=log,
             )
-            begun = waited(lambda: any(results.glob("state/*/checkpoint.pt")) or process.poll() is not None, 300)
+            begun = waited(lambda: any(results.glob("state/*/checkpoint.pt")) or process.poll() is not None, 900)
             assert begun, "no checkpoint"
             assert process.poll() is None, (small.path / "printed").read_text()[-4000:]
             queue = ["squeue", "-h", "-t", "R", "-o", "%i"]
             for job in subprocess.run(queue, env=env, capture_output=True, text=True, check=True).stdout.split():
                 subprocess.run(["scancel", "--signal=KILL", "--full", job], env=env, check=True)
-            process.wait(timeout=600)
+            process.wait(timeout=1500)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     printed = (small.path / "printed").read_text()

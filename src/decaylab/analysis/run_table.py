@@ -20,6 +20,7 @@ from pyarrow import parquet
 from decaylab.analysis.results import RunResult
 from decaylab.errors import InputError
 from decaylab.files import Layout
+from decaylab.limits import check_table
 
 KEYS = ("run_id", "step", "summary")
 LEVEL = 12
@@ -80,6 +81,7 @@ def restore_table(content: bytes, layout: Layout, where: str) -> list[str]:
         InputError: no such table, or a run without exactly one summary; the line starts with `where`.
     """
     try:
+        check_table(parquet.read_metadata(io.BytesIO(content)), len(content))
         table = pd.read_parquet(io.BytesIO(content))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise InputError(f"{where}: cannot be read as parquet ({str(error).splitlines()[0]})") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from decaylab.data.layouts import TEST, TRAIN, canonical
 from decaylab.files import printable
-from decaylab.limits import Allowance, TooLarge
+from decaylab.limits import Allowance, TooLarge, check_table
 
 _COLUMNAR = (".parquet", ".arrow")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -190,8 +190,7 @@ def _open(name: str, content: bytes) -> tuple[Any, Iterator[Any], Any]:
     try:
         if name.lower().endswith(".parquet"):
             file = parquet.ParquetFile(pyarrow.BufferReader(content))
-            groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
-            Allowance(len(content)).take(sum(group.total_byte_size for group in groups))
+            check_table(file.metadata, len(content))
             return pyarrow, _checked(name, content, file.iter_batches(_ROWS)), file.schema_arrow
         if content.startswith(b"ARROW1"):
             reader = ipc.open_file(pyarrow.BufferReader(content))

@@ -176,7 +176,7 @@ def build(config: Config) -> GPT:
 def to_gpt2(model: spec.GPT, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our weights (or gradients) by GPT-2's names and in its layout; absent biases are zeros."""
     tensors: dict[str, Tensor] = {}
-    for ours, theirs in _layers(model):
+    for ours, theirs in layer_names(model):
         weight = weights[f"{ours}.weight"].detach()
         if _is_embedding(ours):
             tensors[f"{theirs}.weight"] = weight.contiguous()
@@ -209,7 +209,7 @@ def from_gpt2(model: spec.GPT, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
     shapes = {name: tuple(tensor.shape) for name, tensor in _shapes(model).items()}
     weights: dict[str, Tensor] = {}
-    for ours, theirs in _layers(model):
+    for ours, theirs in layer_names(model):
         shape = shapes[f"{ours}.weight"]
         if ours.endswith(_LINEAR):
             weights[f"{ours}.weight"] = take(f"{theirs}.weight", *reversed(shape)).T.contiguous()
@@ -235,7 +235,7 @@ def _is_embedding(layer: str) -> bool:
     return layer.endswith("_embedding") or layer == "head"
 
 
-def _layers(model: spec.GPT) -> Iterator[tuple[str, str]]:
+def layer_names(model: spec.GPT) -> Iterator[tuple[str, str]]:
     """(our name, GPT-2's) of each layer that has weights of its own."""
     yield "token_embedding", "transformer.wte"
     yield "position_embedding", "transformer.wpe"

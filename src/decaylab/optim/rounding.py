@@ -1,8 +1,8 @@
 """Weights stored in bfloat16: rounding to its numbers, to nearest or at random.
 
 Random rounding keeps the mean: a number goes to one of its two neighbours with a probability in proportion to how near
-it is, so that many updates far below the spacing still add up (Gupta et al., arXiv 1502.02551; for Transformers Zamirai
-et al., arXiv 2010.06192).
+it is, so that many updates far below the spacing still add up (Gupta et al., arXiv 1502.02551; for bfloat16 Zamirai et
+al., arXiv 2010.06192).
 """
 
 from __future__ import annotations

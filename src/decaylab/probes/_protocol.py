@@ -73,8 +73,12 @@ class BaseProbe:
     moment: ClassVar[Moment] = "evaluation"
     """`evaluation`: between updates; `update`: around one; `end`: once, after the last update"""
 
+    state: dict[str, Tensor]
+    """what measurements must remember, empty at first; checkpoints keep it, so that an interruption changes no bit"""
+
     def __init__(self, **parameters: Any) -> None:
         """`parameters` as PARAMETERS declares them, with defaults filled in."""
+        self.state = {}
         for name, value in parameters.items():
             setattr(self, name, value)
 

@@ -44,8 +44,8 @@ COLOURS: dict[str, tuple[str, str]] = {
 }
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 _DECAY = [f"decay{rank}" for rank in range(1, 7)]
-_OTHER = [f"other{rank}" for rank in range(1, 7)]
-NO_DECAY = ("none", "off", "no decay", "no")
+_OTHER = [*(f"other{rank}" for rank in range(1, 7)), "none", "decay2"]
+NO_DECAY = ("none", "off", "no decay", "no", "0")
 
 
 def is_none(level: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 from decaylab.report.html import Html
@@ -41,6 +42,15 @@ def body(path: Path) -> Html:
         return words
 
     html = re.sub(r'<a class="anchor-link".*?</a>', "", html, flags=re.S)
+    html = re.sub(r'<(h[2-6]) id="[^"]*">(.*?)</\1>', _heading, html, flags=re.S)
     html = re.sub(r'<a href="([^"]+)"[^>]*>(.*?)</a>', link, html, flags=re.S)
     html = re.sub(r"<table>.*?</table>", r'<div class="scroll" tabindex="0">\g<0></div>', html, flags=re.S)
     return Html(html)
+
+
+def _heading(match: re.Match[str]) -> str:
+    """A heading with the anchor that GitHub gives it, so that links between documents work in both places."""
+    level, text = match[1], match[2]
+    plain = unescape(re.sub(r"<[^>]+>", "", text)).strip().lower()
+    anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+    return f'<{level} id="{anchor}">{text}</{level}>'

@@ -22,6 +22,7 @@ SENSES = {
     "as it says": "",
     "not": "the statement denies this claim",
     "opposite": "the statement says the opposite of this claim",
+    "stricter": "stricter than the statement, which stays open where this claim fails",
 }
 
 

@@ -24,8 +24,13 @@ METRICS = {
     "predicted_seconds": "predicted time (s)",
     "step": "step",
     "fraction": "fraction of the run",
+    "cell": "setting",
+    "start_at": "taken at (fraction of the run)",
 }
 """what every training writes; the columns of probes are described in their own files"""
+
+GROUPS = {"qk": "W_QK", "vo": "W_VO"}
+"""parts of a probe that have another name"""
 
 
 def label(name: str) -> str:
@@ -37,7 +42,7 @@ def label(name: str) -> str:
     if text is None and base in probes.columns():
         text, unit = probes.columns()[base]
         text += f" ({unit})" if unit not in ("", "share") else ""
-    return (text or words(base)) + (f", {group}" if group else "")
+    return (text or words(base)).replace(" x ", " \u00d7 ") + (f", {GROUPS.get(group, group)}" if group else "")
 
 
 def stem(name: str) -> str:

@@ -54,7 +54,7 @@ def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
         return note(f"No run at this scale has what this figure needs: {caption}")
     from decaylab.report.figures import svg
 
-    name = report.figure_name(chart.kind, caption)
+    name, caption = report.figure_name(chart.kind, caption), caption.replace(" x ", " \u00d7 ")
     path = report.workspace.layout.report(report.scale, report.name).parent / "data" / f"{report.name}-{name}.csv"
     with atomic_path(path) as temporary:
         texts = chart.data.select_dtypes(exclude=["number", "bool"])

@@ -37,6 +37,7 @@ def what_we_ran(report: Report) -> Html:
     parts.append(data_list((spec.data.source for spec, _ in report.results.planned), results))
     numbers = regimes(report) if report.scale != "paper" else pd.DataFrame()
     if not numbers.empty:
+        numbers["number"] = numbers["number"].str.replace(" x ", " \u00d7 ")
         far = list(dict.fromkeys(numbers.loc[numbers.pop("far"), "number"]))
         said = f" Far from the source's (more than a factor of {FAR:g}): {'; '.join(far)}." if far else ""
         left = ["source", f"{report.scale} scale"]

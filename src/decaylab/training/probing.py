@@ -82,6 +82,14 @@ class Probing:
         due = self.due(moment, step)
         return self._measure(due, step, self._learning_rate(step)) if due else {}
 
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """What probes remember, by their names, for a checkpoint."""
+        return {name: probe.state for name, _, probe in self.probes}
+
+    def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
+        for name, _, probe in self.probes:
+            probe.state = {key: value.to(self.learner.device) for key, value in state.get(name, {}).items()}
+
     def _learning_rate(self, step: int) -> float:
         """Of the update that finishes `step`; 0 before the first."""
         spec = self.spec

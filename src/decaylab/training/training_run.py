@@ -180,6 +180,7 @@ class TrainingRun:
         self.buffer.flush()
         return {
             "learner": self.learner.state_dict(),
+            "probing": self.probing.state_dict(),
             "step": self.step,
             "diverged": self.diverged,
             "overflowed": self.overflowed,
@@ -191,6 +192,7 @@ class TrainingRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
+        self.probing.load_state_dict(state.get("probing", {}))  # checkpoints of before have none
         self.step, self.diverged, self.overflowed = state["step"], state["diverged"], state["overflowed"]
         self.loss_sum, self.loss_count = state["loss_sum"].to(self.device), state["loss_count"]
         self.buffer = MetricBuffer(state["rows"])

@@ -71,6 +71,8 @@ def final_values(
     keys = levels(frame, panel) if panel else [None]
     by = hue or x
     tints = palette(levels(frame, by), by)
+    if not hue and len(set(tints.values())) < len(tints):
+        tints = dict.fromkeys(tints, LIGHT["decay5"])  # x tells the arms apart, colours that recur would not
     with matplotlib.rc_context(theme()):
         figure, grid = panels(len(keys), 5.6 if len(keys) == 1 else 3.6)
         for axes, key in zip(grid, keys, strict=True):
@@ -83,7 +85,7 @@ def final_values(
             axes.set_xticks(range(len(xs)), [level_tick(x, level, part) for level in xs])
             axes.grid(axis="x", visible=False)
             axes.set_xlabel(label(x))
-            axes.set_ylabel(label(y))
+            axes.set_ylabel(wrap(label(y), 34))
             value_axis(axes, y)
             if chance is not None:
                 axes.axhline(chance, **DROP)
@@ -169,9 +171,10 @@ def paired_differences(
             zero_line(axes, smallest_effect, "x")
             _rows(axes, part, rows, names, paired)
             axes.set_ylabel("")
-            _difference_axis(axes, y, f"minus {level_text(arm, reference, frame)}")
+            alone = len(keys) == 1
+            _difference_axis(axes, y, f"minus {level_text(arm, reference, frame)}", 44 if alone else 30)
             if key is not None:
-                panel_title(axes, split, key, part)
+                panel_title(axes, split, key, part, 36 if alone else 26)
     handles = [
         line("seed", LIGHT["decay4"], marker="o", markersize=4, linestyle="none", alpha=0.55),
         line(f"mean and 95 % interval ({count_seeds(paired, [arm, panel])})", LIGHT["decay5"], marker="o"),
@@ -203,12 +206,12 @@ def _rows(axes: Axes, frame: pd.DataFrame, row: str, names: Sequence[Any], all_r
     axes.spines["left"].set_visible(False)
 
 
-def _difference_axis(axes: Axes, y: str, minus: str) -> None:
-    """Label of a horizontal axis of differences, with the side that is better."""
+def _difference_axis(axes: Axes, y: str, minus: str, width: int = 44) -> None:
+    """Label of a horizontal axis of differences, in lines of that many characters, with the side that is better."""
     if is_share(y):
         axes.xaxis.set_major_formatter(points)
     better = f"\n\u2190 better{EMSPACE}worse \u2192" if lower_is_better(y) else ""
-    axes.set_xlabel(f"{wrap(difference_label(y, minus), 44)}{better}")
+    axes.set_xlabel(f"{wrap(difference_label(y, minus), width)}{better}")
 
 
 def seed_noise(

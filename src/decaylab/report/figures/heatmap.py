@@ -14,7 +14,10 @@ from decaylab.report.colours import LIGHT
 from decaylab.report.figures.chart import Chart
 from decaylab.report.figures.labels import fixed, level_tick, levels, percent, wrap
 from decaylab.report.figures.style import legend, panel_title, panels, select_columns, theme, usable
-from decaylab.report.metric_names import is_share, label
+from decaylab.report.metric_names import is_share, label, lower_is_better
+
+WIDEST = 13.0
+"""inches of a figure whose numbers can still be read on a page"""
 
 
 def grid_heatmap(
@@ -40,12 +43,14 @@ def grid_heatmap(
     most_rows = max(part[rows].nunique() for part in parts)
     most_columns = max(part[columns].nunique() for part in parts)
     with matplotlib.rc_context(theme()):
-        figure, grid = panels(len(keys), 0.85 * most_columns + 2.0, 0.62 * most_rows + 1.1)
+        width = 0.85 * most_columns + 2.0
+        figure, grid = panels(len(keys), width, 0.62 * most_rows + 1.1, most=max(1, min(3, int(WIDEST / width))))
         for axes, key, part in zip(grid, keys, parts, strict=True):
             _cells(axes, part, y, rows, columns, best)
             if key is not None:
                 panel_title(axes, panel, key, width=round(10 * (0.85 * most_columns + 1.2)))
-    box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label="best cell")
+    name = "best cell" if lower_is_better(y) or best == "max" else "lowest cell"
+    box = Patch(fill=False, edgecolor=LIGHT["other1"], linewidth=2, label=name)
     legend(figure, [box])
     return Chart("heat-map", figure, select_columns(frame, panel, rows, columns, y, "diverged"))
 
@@ -76,7 +81,11 @@ def _cells(axes: Axes, part: pd.DataFrame, y: str, rows: str, columns: str, best
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
     bar.set_label(wrap(label(y), 6 + 8 * len(row_keys)))
-    winner = cells["mean"].idxmin() if best == "min" else cells["mean"].idxmax()
+    trained = cells.index  # a cell that diverged is not the best, whatever its number
+    if "diverged" in part and not (groups["diverged"].sum() > 0).all():
+        trained = cells.index[groups["diverged"].sum() == 0]
+    means = cells.loc[trained, "mean"]
+    winner = means.idxmin() if best == "min" else means.idxmax()
     place = (column_keys.index(winner[1]) + 0.03, row_keys.index(winner[0]) + 0.03)
     axes.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor=LIGHT["other1"], linewidth=2.6))
     axes.set_xticks(

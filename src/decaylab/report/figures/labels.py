@@ -19,6 +19,8 @@ from decaylab.report.metric_names import is_share, label, stem
 VALUES = {"learning_rate": "peak_learning_rate", "weight_decay": "decay_coefficient"}
 """column that has the number behind an axis' label, such as `large`"""
 SHORT = {"weight_decay": "decay"}
+PLAIN = ("grid", "network", "arm", "setting", "kind", "precision", "model", "run", "strategy", "cell", "remedy")
+"""parameters whose values say by themselves what they are"""
 
 
 percent = FuncFormatter(lambda value, _: f"{100 * value:.4g} %".replace("-", "\u2212"))
@@ -44,13 +46,16 @@ def value_axis(axes: Axes, name: str, which: str = "y", values: pd.Series | None
         axes.set(**{f"{which}scale": "log"})
         many = values.max() > 1000 * values.min()
         axis.set_major_locator(LogLocator(subs=(1,) if many else (1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        small = values.min() >= 1e-6 and values.max() < 1  # one format for all ticks
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6f}".rstrip("0") if small else number(value)))
         axis.set_minor_formatter(NullFormatter())
 
 
 def wrap(text: str, width: int) -> str:
-    """Lines of that many characters; words stay whole."""
-    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in text.split("\n"))
+    """Lines of that many characters; words and `(source 0.1)` stay whole."""
+    joined = text.replace("(source ", "(source\u00a0")
+    lines = (textwrap.fill(line, width, break_long_words=False) for line in joined.split("\n"))
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def tick(level: Any, width: int = 12) -> str:
@@ -64,8 +69,10 @@ def level_number(name: str, level: Any, frame: pd.DataFrame | None) -> float | N
     if column is None or frame is None or not {name, column} <= set(frame):
         return None
     numbers = frame.groupby(name)[column]
-    # where networks have learning rates of their own, the labels stay
-    return float(numbers.first()[level]) if numbers.nunique().max() == 1 and level in numbers.groups else None
+    first = numbers.first()
+    # where networks have learning rates of their own, or fine-tuned copies all have the same, the labels stay
+    told = numbers.nunique().max() == 1 and first.nunique() == len(first)
+    return float(first[level]) if told and level in numbers.groups else None
 
 
 def level_tick(name: str, level: Any, frame: pd.DataFrame) -> str:
@@ -81,8 +88,12 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
 
     `decay 1 (source 0.1)`: a scale that changes the source's number shows both.
     """
-    if name in ("grid", "network", "arm", "setting", "kind", "precision", "model"):
+    if name in PLAIN:
         return words(level)
+    if name == "epochs" and not isinstance(level, str):
+        return f"{number(level, 4)} epoch{'s' if level != 1 else ''}"
+    if level in ("with", "without"):
+        return f"{level} {words(name)}"
     if name == "metric":
         # of one metric, a group or a matrix; of several, each by its name
         alone = frame is not None and frame["metric"].map(stem).nunique() == 1 and "." in level
@@ -91,7 +102,7 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
     if actual is not None and not isinstance(level, str) and not math.isclose(actual, level):
         also = f" (source {number(level, 4)})"
     level = level if actual is None else actual
-    short = words(SHORT.get(name, name))
+    short = words(SHORT.get(name, name.rpartition(".")[2]))
     if name == "weight_decay":
         if is_none(level):
             return "no decay"
@@ -103,11 +114,12 @@ def level_text(name: str, level: Any, frame: pd.DataFrame | None = None) -> str:
 
 
 def levels(frame: pd.DataFrame, name: str) -> list[Any]:
-    """Values of a parameter in the order of a legend; labels of learning rates from the largest down."""
+    """Values of a parameter in the order of a legend; labels of learning rates from the largest down, of decays up."""
     found = ordered(frame[name])
-    if name == "learning_rate" and "peak_learning_rate" in frame and isinstance(found[0], str):
-        means = frame.groupby(name, sort=False)["peak_learning_rate"].mean()
-        return sorted(found, key=lambda value: -means[value])
+    column = VALUES.get(name)
+    if column in frame and isinstance(found[-1], str):
+        means = frame.groupby(name, sort=False)[column].mean()
+        return sorted(found, key=lambda value: -means[value] if name == "learning_rate" else means[value])
     return found
 
 

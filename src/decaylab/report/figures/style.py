@@ -83,20 +83,28 @@ def theme() -> dict[str, Any]:
 def panels(
     count: int, width: float = 3.6, height: float = 2.9, most: int = 3, **kwargs: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A grid of `count` axes, at most `most` in a row; call it, and draw, within `theme`."""
-    columns = min(count, most)
+    """A grid of `count` axes, at most `most` in a row; call it, and draw, within `theme`.
+
+    Where axes share their scale, the lowest of each column has the numbers.
+    """
+    columns = 2 if count == 4 and most == 3 else min(count, most)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     flat = list(figure.subplots(rows, columns, squeeze=False, **kwargs).flat)
     for spare in flat[count:]:
         spare.remove()
+    for axes in flat[max(0, count - columns) : count]:
+        axes.tick_params(labelbottom=True)
     return figure, flat[:count]
 
 
 def legend(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend below all panels, in as many columns as fit at about 13 characters an inch."""
     longest = max((len(handle.get_label()) for handle in handles), default=0) + 6
-    columns = max(1, min(len(handles), int(13 * figure.get_size_inches()[0] / longest)))
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(handles), int(13 * width / longest)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + 0.19 * max(0, rows - 2))  # a long legend leaves the panels their height
     with matplotlib.rc_context(theme()):
         made = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     for entry, text, handle in zip(made.legend_handles, made.get_texts(), handles, strict=True):
@@ -109,7 +117,7 @@ def line(text: str, colour: str, **kwargs: Any) -> Line2D:
     return Line2D([], [], color=colour, label=text, **({"linewidth": 2} | kwargs))
 
 
-def panel_title(axes: Axes, name: str, value: Any, frame: pd.DataFrame | None = None, width: int = 36) -> None:
+def panel_title(axes: Axes, name: str, value: Any, frame: pd.DataFrame | None = None, width: int = 32) -> None:
     """What the panel shows, in lines of that many characters."""
     axes.set_title(wrap(level_text(name, value, frame), width))
 
