@@ -28,6 +28,7 @@ from decaylab.errors import Interrupted  # noqa: E402
 from decaylab.files import Layout  # noqa: E402
 from decaylab.spec import RunSpec, parse_spec  # noqa: E402
 from decaylab.training import distributed, launcher, loop  # noqa: E402
+from decaylab.training.startup import postpone_compiler  # noqa: E402
 
 
 def kill_at(step: int, ranks: str) -> None:
@@ -50,6 +51,7 @@ def kill_at(step: int, ranks: str) -> None:
 @cli.app.command()
 def both(folder: Path, step: int | None = None, killed: str = "") -> None:
     specs = [parse_spec(value, "specs.json") for value in json.loads((folder / "specs.json").read_text())]
+    postpone_compiler()
     here = launcher.place()
     ranks = distributed.join(here, "cpu") if here else None
     if step is not None:
