@@ -32,7 +32,7 @@ FEW_STEPS = 20
 DATA = {"kind": "text", "source": "stdlib", "tokenizer": "bytes"}
 
 
-def spec_of(decay: float, seed: int, steps: int, warmup_steps: int) -> dict[str, Any]:
+def spec_of(decay: float, seed: int, steps: int) -> dict[str, Any]:
     """The laptop setting of lm_bias_variance: cosine to a tenth at its main learning rate."""
     return {
         "data": DATA,
@@ -42,7 +42,7 @@ def spec_of(decay: float, seed: int, steps: int, warmup_steps: int) -> dict[str,
         },
         "optimizer": {"name": "adamw", "learning_rate": 0.006, "beta1": 0.9, "beta2": 0.95},
         "decay": {"weight_decay": decay, "multipliers": {"norm": 0}},
-        "schedule": {"kind": "cosine", "warmup_steps": warmup_steps, "final_fraction": 0.1},
+        "schedule": {"kind": "cosine", "warmup_steps": max(steps // 20, 5), "final_fraction": 0.1},
         "steps": steps,
         "batch_size": 16,
         "precision": "float32",
@@ -173,12 +173,12 @@ def _default_dtype(dtype: Any) -> Iterator[None]:
 
 
 def step_by_step(
-    checkout: Path, tokens: Path, folder: Path, decay: float, dtype: str, steps: int = FEW_STEPS
+    checkout: Path, tokens: Path, folder: Path, *, decay: float, seed: int, dtype: str, steps: int
 ) -> tuple[float, float]:
-    """Largest relative difference of a batch's loss, and of a matrix (its norm) after the last step."""
+    """Largest relative difference of a batch's loss, and of a weight tensor (by its norm) after the last step."""
     import torch
 
-    spec = spec_of(decay, 0, steps, steps // 4)
+    spec = spec_of(decay, seed, steps)
     theirs = their_training(checkout, spec, tokens, folder, dtype)
     model, losses = our_training(spec, theirs, dtype)
     ours = model.state_dict()
@@ -199,7 +199,7 @@ def final_losses(
     from decaylab.training.evaluation import losses
     from decaylab.training.loop import Options, train
 
-    value = spec_of(decay, seed, steps, steps // 20)
+    value = spec_of(decay, seed, steps)
     spec = parse_spec(value, "agreement")
     layout = Layout(folder.parent / "results")
     final = train(spec, layout, Options(device="cpu"))["final"]
@@ -245,7 +245,7 @@ def table(found: dict[str, list[dict[str, dict[str, float]]]], split: str) -> li
 def main(
     peer: Annotated[list[str], typer.Option(help="epfl=PATH of a checkout of why-weight-decay")],
     seeds: Annotated[int, typer.Option(min=2, help="of each decay, on both sides")] = 2,
-    steps: Annotated[int, typer.Option(min=20, help="of each training")] = 1000,
+    steps: Annotated[int, typer.Option(min=2 * FEW_STEPS, help="of each training")] = 400,
     out: Annotated[Path | None, typer.Option(help="file for the tables, in Markdown")] = None,
 ) -> None:
     """Train the same with the EPFL's script and with ours, and compare steps and final losses."""
@@ -262,14 +262,23 @@ def main(
     with tempfile.TemporaryDirectory(prefix="decaylab-agreement-") as name:
         folder = Path(name)
         tokens = prepare_tokens(Settings(folder), 256)
-        lines = [
-            f"| {FEW_STEPS} steps from one state, decay | precision | loss of a batch | weights at the end |",
-            "|---|---|---|---|",
-        ]
+        lines = ["| decay | precision | steps | a batch's loss | weights at the end |", "|---|---|---|---|---|"]
         for label, decay in DECAYS.items():
-            for dtype in ("float32", "float64"):
-                loss, weights = step_by_step(checkout, tokens, folder / f"{label}-{dtype}", decay, dtype)
-                lines.append(f"| {label} | {dtype} | {loss:.1e} | {weights:.1e} |")
+            for dtype, count in (("float32", FEW_STEPS), ("float64", FEW_STEPS), ("float64", steps)):
+                apart = [
+                    step_by_step(
+                        checkout,
+                        tokens,
+                        folder / f"{label}-{seed}-{dtype}-{count}",
+                        decay=decay,
+                        seed=seed,
+                        dtype=dtype,
+                        steps=count,
+                    )
+                    for seed in range(seeds)
+                ]
+                loss, weights = map(max, zip(*apart, strict=True))
+                lines.append(f"| {label} | {dtype} | {count} | {loss:.1e} | {weights:.1e} |")
         found = {
             label: [
                 final_losses(checkout, tokens, folder / f"{label}-{seed}", decay, seed, steps) for seed in range(seeds)

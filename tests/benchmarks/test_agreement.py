@@ -12,6 +12,7 @@ import pytest
 from benchmarks import agreement
 
 ROOT = Path(__file__).resolve().parents[2]
+FEW = {"seed": 0, "dtype": "float64", "steps": 12}
 
 SCRIPT = """
 import math, pathlib, sys
@@ -93,13 +94,13 @@ def tokens(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("decay", [0.0, 1.5])
 def test_a_script_that_does_the_same_agrees_to_rounding(tmp_path: Path, tokens: Path, decay: float) -> None:
-    apart = agreement.step_by_step(peer(tmp_path), tokens, tmp_path / "out", decay, "float64", steps=12)
+    apart = agreement.step_by_step(peer(tmp_path), tokens, tmp_path / "out", decay=decay, **FEW)
     assert max(apart) < 1e-12
 
 
 def test_another_decay_is_seen(tmp_path: Path, tokens: Path) -> None:
     checkout = peer(tmp_path, decayed_norms=True)
-    loss, weights = agreement.step_by_step(checkout, tokens, tmp_path / "out", 1.5, "float64", steps=12)
+    loss, weights = agreement.step_by_step(checkout, tokens, tmp_path / "out", decay=1.5, **FEW)
     assert loss > 1e-6
     assert weights > 1e-4
 
@@ -119,7 +120,7 @@ def test_why_a_script_failed_is_told(tmp_path: Path, tokens: Path) -> None:
     script.parent.mkdir(parents=True)
     script.write_text("raise SystemExit('no GPU')")
     with pytest.raises(RuntimeError, match=r"large_language_models/train\.py: no GPU"):
-        agreement.step_by_step(tmp_path / "peer", tokens, tmp_path / "out", 0.5, "float32", steps=4)
+        agreement.step_by_step(tmp_path / "peer", tokens, tmp_path / "out", decay=0.5, **FEW)
 
 
 def test_the_table_has_means_and_an_interval() -> None:

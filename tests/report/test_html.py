@@ -54,10 +54,15 @@ def test_a_measured_value_has_its_unit(unit, text):
     assert html.measured(-0.2, None, unit) == text
 
 
-def test_the_value_of_an_arm_is_no_difference():
-    assert html.level(0.1234, "test error (fraction)") == "12.34\u00a0%"
-    assert html.level(3.25, "training loss (nats)") == "3.25"
-    assert html.level(None, "training loss (nats)") == "\u2013"
+def test_numbers_of_a_column_have_the_same_decimals():
+    assert html.aligned([2.08, -0.02, None], 2.08) == ["2.080", "\u22120.020", "\u2013"]
+    assert html.aligned([12.3456], 12.3456, " %") == ["12.35 %"]
+    assert html.aligned([0.0], 0.0) == ["0.00"]
+
+
+def test_a_precondition_is_named_in_words():
+    assert html.precondition_metric("regime.decay_exponent") == "learning rate \u00d7 decay \u00d7 steps"
+    assert html.precondition_metric("train_loss") == "train loss"
 
 
 def test_size():

@@ -33,6 +33,7 @@ def test_curves_are_long_and_keep_the_order_of_metrics(report):
     assert list(dict.fromkeys(frame["metric"])) == ["weight_norm", "train_loss"]
     assert set(frame["learning_rate"]) == {0.1}
     assert frame["fraction"].max() == 1
+    assert set(frame["network"]) == {"A small network"}
     assert not frame["value"].isna().any()
     assert report.curves("train_loss", grid="absent").empty
 

@@ -32,10 +32,13 @@ def table(arms, runs, **changes):
 
 def test_each_arm_has_its_value_and_its_run():
     found = table([0.1, 0.12], ["a", "b"])
-    assert (found["seed_arms"], found["seed_value"]) == (["decay 0.1", "no decay"], "difference")
+    assert (found["seed_arms"], found["seed_value"]) == (["decay 0.1", "no decay"], "difference (points)")
     (row,) = found["seed_values"]
-    assert [(cell["text"], cell["runs"][0]["id"]) for cell in row["cells"]] == [("10\u00a0%", "a"), ("12\u00a0%", "b")]
-    assert row["value"] == "\u22122 points"
+    assert [(cell["text"], cell["runs"][0]["id"]) for cell in row["cells"]] == [
+        ("10.00\u00a0%", "a"),
+        ("12.00\u00a0%", "b"),
+    ]
+    assert row["value"] == "\u22122.00"
     assert [run["id"] for run in found["other_runs"]] == ["other"]
 
 
@@ -45,7 +48,7 @@ def test_runs_that_cannot_be_told_apart_by_arm_stand_together():
         table([0.1, 0.12], ["a", "b", "c"]),
         table([0.1, 0.12], ["a", "b"], text_changed=True),
     ):
-        assert (found["seed_arms"], found["seed_value"]) == ([], "value")
+        assert (found["seed_arms"], found["seed_value"]) == ([], "value (points)")
         assert [run["id"] for run in found["seed_values"][0]["runs"]][:2] == ["a", "b"]
 
 
@@ -106,6 +109,6 @@ def test_the_row_of_a_claim_links_each_number(clone):
     assert [seed for seed, _ in rows] == list("012345")
     for _, row in rows:
         assert len(re.findall(r'<td class="n"><a href="runs/[^"]+\.html">[\d.]+\u00a0%</a></td>', row)) == 2
-    assert re.findall(r'scope="col"[^>]*>([^<]+)<', seeds) == ["seed", "decay 0.1", "no decay", "difference"]
+    assert re.findall(r'scope="col"[^>]*>([^<]+)<', seeds) == ["seed", "decay 0.1", "no decay", "difference (points)"]
     assert "The same test elsewhere" in text
-    assert "Other tests" not in text
+    assert "Related tests" not in text

@@ -2,7 +2,6 @@ import re
 
 import pytest
 
-from decaylab.replication import replication_file
 from decaylab.report.site import build_site
 from decaylab.workspace import Workspace
 
@@ -101,20 +100,24 @@ def test_a_claim_that_is_younger_than_its_runs_is_marked(clone, site, tmp_path, 
 
 
 def test_a_run_page_leads_back_to_its_claims_and_down_to_its_files(site, clone):
-    root, layout = clone
+    _, layout = clone
     used = re.findall(r'href="(runs/[^"]+)"', site[layout.index("smoke").resolve()].text)
     page = site[(layout.index("smoke").parent / used[0]).resolve()]
     assert "../index.html#tiny_run-claim-decay-helps" in page.links
     assert f"{page.path.stem}.csv" in page.links
     assert (page.path.with_suffix(".csv")).read_text(encoding="utf-8").startswith("step,")
-    assert page.text.count('<figure class="small">') == 3
+    assert page.text.count("<figure>") == 3
     assert len(re.findall(r">seed \d</a>", page.text)) == 5
     assert f"decaylab train {page.path.stem} --scale smoke" in page.text
-    for part in ("optimizer.learning_rate", "An invented processor", "12.3 k", "predicted", "configured", "line "):
+    for part in (
+        "{name: sgd, learning_rate: ",
+        "An invented processor",
+        "12.3 k",
+        "predicted",
+        "configured",
+    ):
         assert part in page.text, part
-    line = int(re.search(r"line (\d+)", page.text)[1])
-    yaml = replication_file(root, "tiny_run").read_text(encoding="utf-8").splitlines()
-    assert yaml[line - 1].strip().startswith("- id: decay-")
+    assert len(page.text) < 11_000  # there may be thousands
 
 
 def test_an_empty_clone_of_results_still_has_an_index(clone, tmp_path, read_page):

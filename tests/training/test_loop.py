@@ -21,6 +21,7 @@ from decaylab.errors import InputError, Interrupted
 from decaylab.files import Layout
 from decaylab.models import build_model
 from decaylab.spec import RunSpec, dump_spec, parse_spec
+from decaylab.training import learner
 from decaylab.training.device import resolve_device
 from decaylab.training.loop import Options, train
 from decaylab.yaml_files import merge
@@ -260,6 +261,13 @@ def test_a_divergence_is_a_result(layout: Layout) -> None:
     assert summary["diverged_at_step"] is not None
     assert summary["steps_done"] < 30
     assert summary["final"]["batch_loss"] is None
+
+
+def test_a_run_that_ends_early_for_its_gradients_has_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Squares of large gradients overflow in their norm, while Adam divides by them: losses stay finite."""
+    monkeypatch.setattr(learner, "vector_norm", lambda gradient: torch.tensor(math.inf))
+    summary = train(spec(IMAGES), Layout(tmp_path))
+    assert (summary["steps_done"], summary["diverged_at_step"]) == (6, 6)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "bfloat16_weights", "tf32"])

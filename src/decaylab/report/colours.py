@@ -85,9 +85,10 @@ def ordered(levels: Sequence[Any]) -> list[Any]:
     return sorted(unique, key=lambda level: not is_none(level) if isinstance(level, str) else level == 0)
 
 
-def css() -> str:
+def css(names: Iterable[str] = COLOURS) -> str:
     """The colours as CSS variables, dark ones where the reader's system asks for them."""
     light, dark = (
-        "".join(f"--{name.replace('_', '-')}:{pair[side]};" for name, pair in COLOURS.items()) for side in (0, 1)
+        "".join(f"--{name.replace('_', '-')}:{COLOURS[name][side]};" for name in dict.fromkeys(names))
+        for side in (0, 1)
     )
     return f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"

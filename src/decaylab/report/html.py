@@ -19,6 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from decaylab.analysis.verdict import VERDICTS
+from decaylab.regime import LABELS
 from decaylab.report import colours
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -79,7 +80,7 @@ def measured(value: float | None, interval: Sequence[float] | None, unit: str) -
         return DASH
     words_in_brackets = re.findall(r"\(([a-z][a-z ]*)\)", unit)  # other brackets have numbers
     word = words_in_brackets[-1] if words_in_brackets else ""
-    if word == "fraction" or unit.startswith("share"):
+    if is_fraction(unit):
         value, word = 100 * value, "points"
         interval = [None if end is None else 100 * end for end in interval] if interval else None
     text = estimate(value, interval) if interval else number(value)
@@ -87,11 +88,16 @@ def measured(value: float | None, interval: Sequence[float] | None, unit: str) -
     return f"{head}{' ' if word else ''}{word}{space}{ends}"
 
 
-def level(value: float | None, unit: str) -> str:
-    """A value rather than a difference: fractions in percent, everything else without its unit."""
-    if value is not None and (unit.endswith("(fraction)") or unit.startswith("share")):
-        return f"{number(100 * value, 4)}\u00a0%"
-    return number(value, 4)
+def is_fraction(unit: str) -> bool:
+    """True for units whose values are shown in percent, and their differences in points."""
+    return "(fraction)" in unit or unit.startswith("share")
+
+
+def aligned(values: Sequence[float | None], size: float, sign: str = "") -> list[str]:
+    """Numbers with as many decimals as leave four digits of `size`, and an en dash for None."""
+    places = max(0, min(6, 3 - math.floor(math.log10(size)))) if size else 2
+    texts = (DASH if value is None else f"{value:.{places}f}{sign}" for value in values)
+    return [text.replace("-", "\u2212") for text in texts]
 
 
 def duration(seconds: float | None) -> str:
@@ -136,6 +142,12 @@ def words(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
+def precondition_metric(name: str) -> str:
+    """`regime.decay_exponent` -> the product in words, with signs; else the words of the metric."""
+    kind, _, rest = name.partition(".")
+    return LABELS[rest].replace(" x ", " \u00d7 ") if kind == "regime" and rest in LABELS else words(name)
+
+
 def scale_text(scale: str) -> str:
     """A scale, and whether it is smaller than what the source did."""
     return f"{scale} (the source's own settings)" if scale == "paper" else f"{scale} (smaller than the source's)"
@@ -163,9 +175,11 @@ def environment() -> jinja2.Environment:
         "scalar": scalar,
         "words": words,
         "scale_text": scale_text,
+        "metric": precondition_metric,
     }
     env.globals["verdicts"] = VERDICTS
     env.globals["style"] = style
+    env.globals["run_style"] = run_style
     return env
 
 
@@ -174,6 +188,13 @@ def style(*parts: str) -> Markup:
     """The style sheet of a page, to be inlined: what all pages share, and further files such as `claims`."""
     files = [TEMPLATES / f"{part}.css" for part in ("style", *parts)]
     return Markup(colours.css() + "".join(file.read_text(encoding="utf-8") for file in files))
+
+
+@cache
+def run_style() -> Markup:
+    """The style sheet of a run's page: of those there are many, so it has only what they use."""
+    text = (TEMPLATES / "run.css").read_text(encoding="utf-8")
+    return Markup(colours.css(re.findall(r"var\(--(\w+)\)", text)) + text)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

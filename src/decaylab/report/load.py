@@ -155,7 +155,12 @@ class Report:
 
     @cached_property
     def _parameters(self) -> set[str]:
-        return {"run_id", *SPEC_COLUMNS, *(name for _, parameters in self.results.planned for name in parameters)}
+        return {
+            "run_id",
+            "network",
+            *SPEC_COLUMNS,
+            *(name for _, parameters in self.results.planned for name in parameters),
+        }
 
     def columns(self, prefix: str) -> list[str]:
         """Metric columns of any run that begin with `prefix`, sorted."""

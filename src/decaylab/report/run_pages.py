@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from decaylab.analysis.results import RunResult
 from decaylab.files import atomic_path
 from decaylab.replication import PlannedRun, Replication
-from decaylab.report.colours import LIGHT
 from decaylab.report.html import Html, duration, number, scalar, size, words
 from decaylab.report.metric_names import label
-from decaylab.report.plot_data import attributes_of, panel_of
 from decaylab.report.provenance import data_list
 from decaylab.report.references import citation
 from decaylab.workspace import Workspace
 
 CURVES = ("train_loss", "test_loss", "validation_loss", "test_error", "validation_error", "weight_norm")
 """metrics that a run's page draws, where the run has them; at most three"""
+MOST_POINTS = 150
+"""of one curve"""
 RUNNING = {"train_loss": "batch_loss"}
 """drawn behind them: recorded more often, and noisier"""
 
@@ -96,10 +97,10 @@ def run_page(
             ("code", summary.get("code") or "unknown"),
             ("data, sha256", summary.get("data_sha256") or "unknown"),
             *((words(name), scalar(value)) for name, value in (summary.get("hardware") or {}).items()),
-            *((f"version of {name}", value) for name, value in (summary.get("versions") or {}).items()),
+            ("versions", ", ".join(f"{name} {value}" for name, value in (summary.get("versions") or {}).items())),
         ],
         "data": data_list([spec["data"]["source"]], workspace.layout.results),
-        "spec": [(key, scalar(value)) for key, value in flat(spec)],
+        "spec": yaml.safe_dump(spec, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True).strip(),
         "command": " ".join(
             [f"decaylab train {run.run_id} --scale {scale}"]
             + [f"--{kind} {shlex.quote(choice.text)}" for kind, choice in sorted(workspace.choices.items())]
@@ -112,7 +113,7 @@ def write_metrics(run: RunResult, workspace: Workspace) -> None:
     """The run's metrics beside its page, as CSV, so that the folder of reports needs no other."""
     path = workspace.layout.index(workspace.scale).parent / "runs" / f"{run.run_id}.csv"
     with atomic_path(path) as temporary:
-        run.metrics.to_csv(temporary, index=False, float_format="%.6g")
+        run.metrics.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def _partners(
@@ -129,18 +130,6 @@ def _partners(
         for run_id, other in planned.items()
         if run_id != plan.run_id and other.spec.model_dump(mode="json", exclude={"seed", "snapshots"}) == same
     ]
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`{a: {b: 1}}` as (`a.b`, 1)."""
-    for key, item in value.items():
-        if isinstance(item, Mapping) and item:
-            yield from flat(item, f"{prefix}{key}.")
-        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
-            for index, part in enumerate(item):
-                yield from flat(part, f"{prefix}{key}.{index}.")
-        else:
-            yield f"{prefix}{key}", item
 
 
 def line_chart(
@@ -165,33 +154,29 @@ def line_chart(
     left, top, right, bottom = 52.0, 10.0, width - 6, height - 22
 
     def line(rank: int) -> str:
-        x, y = drawn[names[rank]].T
+        rows = drawn[names[rank]]
+        x, y = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int))].T
         across = left + (right - left) * (x - first) / ((last - first) or 1.0)
         up = bottom - (bottom - top) * (y - low) / ((high - low) or 1.0)
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True))
-        tint, thick = ("decay4", 1.8) if rank == 0 else ("other1", 0.7)
-        style = f"fill:none;stroke:var(--{tint},{LIGHT[tint]});stroke-width:{thick}"
-        return f'<polyline data-arm="{rank}" data-mean points="{points}" style="{style}"/>'
+        return f'<polyline class="{"behind" if rank else "own"}" points="{points}"/>'
 
-    muted = f"var(--muted,{LIGHT['muted']})"
     texts = [
         (left - 5, 14, "end", number(float(high))),
         (left - 5, bottom, "end", number(float(low))),
         (left, height - 6, "start", f"step {first:.0f}"),
         (right, height - 6, "end", f"{last:.0f}"),
     ]
-    written = "".join(
-        f'<text x="{a:g}" y="{b:g}" text-anchor="{side}" style="font-size:10px;fill:{muted}">{text}</text>'
-        for a, b, side, text in texts
-    )
+    written = "".join(f'<text x="{a:g}" y="{b:g}" text-anchor="{side}">{text}</text>' for a, b, side, text in texts)
     values = rows[name].to_numpy(float)
     said = f"{label(name)}: from {number(values[0])} to {number(values[-1])}, lowest {number(values.min())}"
     also = f", and the {label(behind).partition(' (')[0]} (thin)" if len(names) > 1 else ""
-    axes = panel_of((left, top, right, bottom), (first, last, False), (low, high, False), label(name))
-    data = attributes_of([axes], [label(key) for key in names])
+    # what templates/run.js needs to read values off the curve
+    data = f'data-box="{left:g} {top:g} {right:g} {bottom:g}" data-x="{first:g} {last:g}" data-y="{low:.6g} {high:.6g}"'
     return Html(
-        f'<figure class="small"><figcaption>{escape(label(name))}{also}</figcaption>'
-        f'<svg role="img" aria-label="{escape(said)}" {data}viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}"><path d="M{left} 6V{bottom}H{width}" style="fill:none;stroke:{muted}"/>'
-        f'<g data-panel="0">{"".join(map(line, reversed(range(len(names)))))}</g>{written}</svg></figure>'
+        f"<figure><figcaption>{escape(label(name))}{also}</figcaption>"
+        f'<svg role="img" aria-label="{escape(said)}" {data} viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}"><path d="M{left:g} 6V{bottom:g}H{width:g}"/>'
+        f"{''.join(map(line, reversed(range(len(names)))))}{written}"
+        f'<text class="value" x="{right:g}" y="14" text-anchor="end"></text></svg></figure>'
     )

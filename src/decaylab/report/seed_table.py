@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from decaylab.analysis.questions import contrast_of
 from decaylab.replication import Claim, Scalar, Test
-from decaylab.report.html import level, measured, number, words
+from decaylab.report.html import aligned, is_fraction, number, words
 
 
 def seed_table(view: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
@@ -27,12 +27,13 @@ def seed_table(view: Mapping[str, Any], claim: Claim) -> dict[str, Any]:
     known = {run["id"]: run for run in view["runs"]}
     names = [] if view["text_changed"] or len(claim.tests) != len(view["parts"]) else arm_names(claim.tests[rank])
     test = claim.tests[rank] if names else None
-    rows = [_row(item, view["unit"], known, len(names)) for item in seeds]
+    rows = _rows(seeds, view["unit"], known, len(names))
     shown = {run_id for item in seeds for run_id in item["runs"]}
     told = bool(rows) and all(row["cells"] for row in rows)
+    points = " (points)" if is_fraction(view["unit"]) and (not told or len(names) > 1) else ""
     return {
         "seed_arms": names if told else [],
-        "seed_value": _heading(test) if told and test else "value",
+        "seed_value": (_heading(test) if told and test else "value") + points,
         "seed_values": rows,
         "other_runs": [run for run in view["runs"] if run["id"] not in shown],
     }
@@ -77,15 +78,26 @@ def _heading(test: Test) -> str:
     return "difference" if weights == [1, -1] else "all together"
 
 
-def _row(item: Mapping[str, Any], unit: str, known: Mapping[str, Any], arms: int) -> dict[str, Any]:
+def _rows(seeds: Sequence[Mapping[str, Any]], unit: str, known: Mapping[str, Any], arms: int) -> list[dict[str, Any]]:
+    """One row a seed; all numbers of a table have the same decimals."""
+    percent = 100 if is_fraction(unit) else 1
+    values = [[value and percent * value for value in item.get("arms") or []] for item in seeds]
+    contrasts = [item["value"] and percent * item["value"] for item in seeds]
+    size = max((abs(value) for row in [*values, contrasts] for value in row if value), default=0.0)
+    sign = "\u00a0%" if percent == 100 else ""
+    return [
+        {"seed": item["seed"], "value": made, **_runs(item, aligned(row, size, sign), known, arms)}
+        for item, row, made in zip(seeds, values, aligned(contrasts, size), strict=True)
+    ]
+
+
+def _runs(item: Mapping[str, Any], texts: Sequence[str], known: Mapping[str, Any], arms: int) -> dict[str, Any]:
+    """The runs of one seed, and those of each arm beside its value where they can be told apart."""
     runs = [known.get(run_id, {"id": run_id, "link": None}) for run_id in item["runs"]]
-    values = item.get("arms") or []
     each, left = divmod(len(runs), arms) if arms else (0, 0)
     together = len(runs) == 1  # all arms are read from one run
     cells = []
-    if arms and len(values) == arms and (together or (each and not left)):
-        cells = [
-            {"text": level(value, unit), "runs": runs if together else runs[rank * each : (rank + 1) * each]}
-            for rank, value in enumerate(values)
-        ]
-    return {"seed": item["seed"], "value": measured(item["value"], None, unit), "cells": cells, "runs": runs}
+    if arms and len(texts) == arms and (together or (each and not left)):
+        parts = [runs if together else runs[rank * each : (rank + 1) * each] for rank in range(arms)]
+        cells = [{"text": text, "runs": part} for text, part in zip(texts, parts, strict=True)]
+    return {"cells": cells, "runs": runs}

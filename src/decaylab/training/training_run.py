@@ -207,6 +207,8 @@ class TrainingRun:
         """
         spec, folder = self.spec, self.layout.state(self.spec.run_id)
         diverged_at = divergence_step(self.buffer.rows, self.chance["loss"])
+        if diverged_at is None and self.step < spec.steps:
+            diverged_at = self.step  # it was ended because gradients overflowed, while its losses were finite
         texts: dict[str, str] = {}
         if diverged_at is None:
             last = self.probing.measure("end", self.step)

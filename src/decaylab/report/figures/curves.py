@@ -46,6 +46,8 @@ from decaylab.report.metric_names import is_share, label, lower_is_better, stem
 
 NEEDED = ("run_id", "reference_run_id", "grid", "seed", "fraction", "metric", "value", "epochs", *VALUES.values())
 """columns that curves keep besides their parameters, where a frame has them"""
+UNSHOWN = ["epochs", "fraction", *VALUES.values()]
+"""of these, what only labels and limits are made of; it would make the data of a figure larger"""
 LOSS, RUNNING = "train_loss", "batch_loss"
 """the loss of fixed training examples, and that of the batches since the last record, which is recorded more often"""
 
@@ -99,7 +101,7 @@ def training_curves(
     handles += [line("running loss of one seed", LIGHT["muted"], **THIN)] if len(running) else []
     handles += [Line2D([], [], label="learning rate drops", **DROP)] if drop is not None else []
     legend(figure, handles)
-    return Chart("training-curves", figure, data.drop(columns=["epochs", *VALUES.values()], errors="ignore"))
+    return Chart("training-curves", figure, data.drop(columns=[name for name in UNSHOWN if name != x], errors="ignore"))
 
 
 def difference_curves(
@@ -152,7 +154,9 @@ def difference_curves(
     legend(figure, handles)
     columns = [name for name in drawn if name in {*NEEDED, hue, panel, x, "reference_value", "difference"}]
     return Chart(
-        "difference-curves", figure, paired[columns].drop(columns=["epochs", *VALUES.values()], errors="ignore")
+        "difference-curves",
+        figure,
+        paired[columns].drop(columns=[name for name in UNSHOWN if name != x], errors="ignore"),
     )
 
 

@@ -86,7 +86,7 @@
       }
       show(rank, x);
     });
-    if (arms.length < 2 || figure.classList.contains("small")) continue;
+    if (arms.length < 2) continue;
     const pick = create("select", figure, { className: "pick", ariaLabel: "Arms shown" });
     figure.insertBefore(pick, figure.querySelector("figcaption"));
     create("option", pick, { value: "", textContent: "all arms" });
