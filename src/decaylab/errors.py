@@ -10,3 +10,7 @@ class InputError(Exception):
 
 class Interrupted(Exception):
     """A training was asked to stop (SIGTERM, Ctrl-C or a time limit) and has saved its state."""
+
+
+class Lost(Interrupted):
+    """Another process of the same training has ended or cannot be reached, so this one ends, too."""

@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
 from decaylab.replication import plan_runs, select
+from decaylab.training.kernels import LAUNCH_BOUND
 from decaylab.workflow import gpus, requests
 from decaylab.workflow.jobs import partition
+from decaylab.workflow.plan import Plan
+from tests.training.cases import IMAGES, TEXT, spec
 from tests.workflow import local_slurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +56,26 @@ def test_no_two_processes_get_one_gpu(held, monkeypatch, tmp_path):
     assert taken[2] == "GPU-b"
 
 
+def test_a_process_that_wants_several_gpus_waits_for_all_of_them(held, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert gpus.take_gpu("cuda", tmp_path) == "0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert gpus.take_gpus("cuda", 2, tmp_path) == os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    taken = []
+    waiting = threading.Thread(target=lambda: taken.append(gpus.take_gpus("auto", 3, tmp_path)))
+    waiting.start()
+    for file in held[:]:
+        time.sleep(0.05)
+        assert not taken
+        file.close()
+    waiting.join(10)
+    assert set(taken[0].split(",")) == {"0", "1", "2"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with pytest.raises(InputError, match="4 GPUs are asked for, and this machine shows 3"):
+        gpus.take_gpus("cuda", 4, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("device", "visible"), [("cpu", "0,1"), ("cuda:1", "0,1"), ("cuda", "3"), ("auto", ""), ("auto", "-1")]
 )
@@ -73,13 +97,51 @@ def test_the_gpus_of_a_machine_are_its_device_files(monkeypatch, tmp_path):
 def test_every_job_asks_for_time_and_memory(scale):
     jobs = partition(plan_runs(select(ROOT, "headline"), scale).values(), 1)
     for job in jobs:
-        asked = requests.minutes(job, gpu=True, threads=1)
+        asked = requests.minutes(job, gpus=1, threads=1)
         assert requests.LEAST_MINUTES < asked <= requests.MOST_MINUTES
-        assert requests.minutes(job, gpu=False, threads=1) >= asked
-        memory = requests.megabytes(job, gpu=True)
+        assert requests.minutes(job, gpus=0, threads=1) >= asked
+        memory = requests.megabytes(job, gpus=1)
         assert memory({}, 1) > requests.PROCESS_BYTES / 1e6
         assert memory({}, 3) == 3 * memory({}, 1), "a job that was killed for memory gets more"
-    assert max(requests.minutes(job, True, 1) for job in jobs) == requests.MOST_MINUTES or scale == "smoke"
+        assert requests.megabytes(job, gpus=8)({}, 1) == pytest.approx(8 * memory({}, 1), rel=1e-3)
+    assert max(requests.minutes(job, 1, 1) for job in jobs) == requests.MOST_MINUTES or scale == "smoke"
+
+
+def test_a_run_gets_the_gpus_that_its_batch_divides_among_and_that_its_steps_keep_busy():
+    assert requests.BUSY_FLOPS == LAUNCH_BOUND
+    gpt2 = {"layers": 12, "heads": 12, "width": 768, "context_length": 256}
+    large = spec(TEXT, model=gpt2, batch_size=256, micro_batch_size=32)
+    assert requests.shared_gpus([large], 1) == 1
+    assert requests.shared_gpus([large], 8) == 8
+    assert requests.shared_gpus([large], 7) == 4
+    assert requests.shared_gpus([large, spec(TEXT)], 8) == 1
+    resnet = {"blocks": [2, 2, 2, 2], "width": 64}
+    image = spec(IMAGES, data={"image_size": 32}, model=resnet, batch_size=512)
+    assert requests.shared_gpus([image], 8) == 4
+    assert requests.shared_gpus([image.model_copy(update={"micro_batch_size": 128})], 8) == 1
+
+
+def test_several_gpus_are_asked_of_snakemake_and_of_the_training(clone):
+    path = clone.path / "src" / "decaylab" / "workflow" / "requests.py"
+    path.write_text(path.read_text().replace("BUSY_FLOPS = 2.7e11", "BUSY_FLOPS = 0"))
+    words = "--cores", "1", "-n", "-p", "with_vgg", "--config", "device=cuda", "gpus=2"
+    done = clone.snakemake("--resources", "gpu=4", *words)
+    assert done.returncode == 0, done.stderr
+    assert "--gpus 2 --threads" in done.stdout + done.stderr
+    done = clone.snakemake(*words)
+    assert done.returncode != 0
+    assert "config: gpus: 2, but snakemake may use 1; add --resources gpu=2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpu", "together", "words"),
+    [(0, "auto", "config: gpus: 2 need a GPU"), (1, 4, "config: together: several GPUs train one run at a time")],
+)
+def test_several_gpus_without_a_gpu_or_with_several_runs_are_one_line(gpu, together, words):
+    plan = object.__new__(Plan)
+    plan.config, plan.gpu = {"gpus": 2, "together": together}, gpu
+    with pytest.raises(InputError, match=words):
+        plan._check_gpus()
 
 
 def test_both_profiles_of_slurm_differ_only_in_the_account():

@@ -29,6 +29,14 @@ try:
 except InputError as error:
     stop(str(error))
 
+total = workflow.global_resources.get("gpu")
+total = getattr(total, "value", total)  # a number in older versions of snakemake
+if config["gpus"] > 1 and total is not None and total < config["gpus"]:
+    stop(
+        f"config: gpus: {config['gpus']}, but snakemake may use {total}; "
+        f"add --resources gpu={config['gpus']}"
+    )
+
 find_programs()
 if clear_stale_lock():
     print(
@@ -89,6 +97,11 @@ def replications_of(wildcards):
     """Names of the replications of a round, and the time until which it may train."""
     names = PLAN.rounds.by_key(wildcards.key).names
     return Untracked(*names, until=PLAN.rounds.until(names))
+
+
+def gpus_of(wildcards, resources):
+    """The option that lets several GPUs train a run."""
+    return Untracked(gpus=resources.gpu if resources.gpu > 1 else None)
 
 
 def claims_of(wildcards):

@@ -22,16 +22,19 @@ for job in PLAN.jobs:
             "../envs/decaylab.yaml"
         threads: config["threads"]
         resources:
-            gpu=PLAN.gpu,
+            gpu=PLAN.gpus(job),
             # for clusters; on one machine they limit nothing
-            runtime=requests.minutes(job, PLAN.gpu, config["threads"]),
-            mem_mb=requests.megabytes(job, PLAN.gpu),
+            runtime=requests.minutes(job, PLAN.gpus(job), config["threads"]),
+            mem_mb=requests.megabytes(job, PLAN.gpus(job)),
+            # or Slurm would show each task one GPU, and the one task must see all of them
+            tasks_per_gpu=0,
         params:
             # only a change of the code trains again
             code=job.code,
             runs=Untracked(*job.run_ids),
             options=PLAN.options("device", "together"),
+            gpus=gpus_of,
         message:
             f"Training {len(job.runs)} x {job.kind}"
         shell:
-            "decaylab train {params.runs} {params.options} --threads {threads} > {log} 2>&1"
+            "decaylab train {params.runs} {params.options} {params.gpus} --threads {threads} > {log} 2>&1"

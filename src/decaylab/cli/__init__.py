@@ -9,7 +9,8 @@ from typing import Any
 import typer
 
 from decaylab.cli import advise, decide, evidence, exchange, new, plan, results, train
-from decaylab.errors import InputError, Interrupted
+from decaylab.errors import InputError, Interrupted, Lost
+from decaylab.training import launcher
 
 app = typer.Typer(
     help="Re-run the published experiments about weight decay, and judge their claims.",
@@ -58,10 +59,11 @@ def main() -> None:
         _fail(f"{': '.join([*words[1:], message])} (see `{' '.join(words)} --help`)", 2)
     except typer.Abort:
         _fail("stopped", 1)
-    except InputError as error:
-        _fail(str(error), 2)
-    except Interrupted as error:
-        _fail(str(error), 1)
+    except (InputError, Interrupted) as error:
+        code = 2 if isinstance(error, InputError) else launcher.LOST if isinstance(error, Lost) else 1
+        if launcher.speaks(error):
+            _fail(str(error), code)
+        launcher.leave(code)
     except (MemoryError, RuntimeError) as error:
         # torch's error of a GPU is a RuntimeError by name; that of its CPU allocator, by its text only
         text = str(error).partition("\n")[0]
@@ -76,4 +78,4 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"decaylab: {' '.join(message.split())}\n")
-    raise SystemExit(code)
+    launcher.leave(code)

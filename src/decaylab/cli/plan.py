@@ -31,6 +31,7 @@ from decaylab.errors import InputError
 from decaylab.files import Layout, read_json
 from decaylab.replication import Replication, plan_here
 from decaylab.sources import found_lines
+from decaylab.workflow.requests import shared_gpus
 
 if TYPE_CHECKING:
     from decaylab.analysis.prospects import Prospect
@@ -48,6 +49,9 @@ def plan(
     results: ResultsOption = RESULTS,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
+    gpus: Annotated[
+        int, typer.Option(min=1, help="most GPUs of one machine that train a run together; each run says how many")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="one object for each run")] = False,
 ) -> None:
     """Show what would run, what it costs (FLOPs, minutes, memory, disk), and what each claim could decide."""
@@ -61,7 +65,13 @@ def plan(
     postpone_compiler()
     pricer = Pricer(space.layout, device, threads)
     rows = [
-        plan_row(run_id, run.wanted, run.spec, pricer.price(run.spec), is_finished(space.layout, run_id))
+        plan_row(
+            run_id,
+            run.wanted,
+            run.spec,
+            pricer.price(run.spec, shared_gpus([run.spec], gpus)),
+            is_finished(space.layout, run_id),
+        )
         for run_id, run in runs.items()
     ]
     if as_json:
@@ -76,9 +86,11 @@ def plan(
 
 def _print_plan(reps: list[Replication], rows: list[dict[str, Any]], scale: str) -> None:
     gpus = [gpu for gpu in rows[0]["gpu_seconds"] if gpu in SHOWN_GPUS] if rows else []
+    most = max((row["gpus"] for row in rows), default=1)
+    shared = f" Minutes and memory on GPUs are for up to {most} of them per run." if most > 1 else ""
     table = Table(
         title=f"scale {scale}: minutes, one run after another",
-        caption="A run that several replications share counts in each of them, and once in the total.",
+        caption="A run that several replications share counts in each of them, and once in the total." + shared,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -21,12 +23,13 @@ from decaylab.cli.options import (
     ThreadsOption,
     workspace,
 )
-from decaylab.errors import InputError, Interrupted
+from decaylab.errors import InputError, Interrupted, Lost
 from decaylab.files import Layout
 from decaylab.replication import PlannedRun, plan_here, plan_runs, seeds_of, select
 from decaylab.sources import choose
 from decaylab.spec import RunSpec, load_spec
-from decaylab.workflow.gpus import take_gpu
+from decaylab.training import launcher
+from decaylab.workflow.gpus import take_gpu, take_gpus
 from decaylab.workspace import Workspace
 
 
@@ -53,6 +56,9 @@ def train(
     together: Annotated[
         str, typer.Option(help="runs of one shape trained in one pass; auto: 1 on a CPU, as many as fill a GPU")
     ] = "auto",
+    gpus: Annotated[
+        int, typer.Option(min=1, help="train each run on this many GPUs of this machine; torchrun does it on several")
+    ] = 1,
     compile_: Annotated[
         Switch, typer.Option("--compile", help="torch.compile; auto: on a GPU, where steps are large")
     ] = Switch.auto,
@@ -68,7 +74,18 @@ def train(
     if spec is not None and pack is not None:
         raise InputError("train: --pack packs planned runs, not those of --spec")
     number = _together(together)
+    here = launcher.place()
+    if number and number > 1 and (here or gpus > 1):
+        raise InputError(f"train: --together {number}: several GPUs train one run at a time; expected auto or 1")
+    if gpus > 1:
+        if here is None:
+            take_gpus(device, gpus)
+            raise SystemExit(launcher.launch(gpus, [sys.executable, "-m", "decaylab", *sys.argv[1:]]))
+        if gpus != here.size or here.store is None:
+            raise InputError(f"train: --gpus {gpus}: torchrun starts the processes; expected no --gpus beside it")
+    first = here is None or here.rank == 0
     planned: dict[str, PlannedRun] = {}
+    wanted: list[RunSpec] = []
     if spec is not None:
         # works outside a clone, too
         chosen = {"images": images, "text": text}
@@ -77,22 +94,24 @@ def train(
         wanted = [load_spec(spec)]
     else:
         space = workspace(scale, images, text, results)
-        reps = select(space.root, replications)
-        planned = plan_here(reps, space)
-        if beyond := set(run_ids or ()) - planned.keys():  # later seeds than those recorded so far
-            seeds = {rep.name: seeds_of(rep, space.scale, space.choices, beyond) for rep in reps}
-            planned = plan_runs(reps, space.scale, space.choices, seeds) | planned
-        wanted = _wanted(run_ids, planned, space)
-        from decaylab.analysis.preregistration import register_claims
-
-        register_claims(select(space.root, "all"), space)
-    take_gpu(device)
+        if first:
+            planned, wanted = _planned(run_ids, replications, space)
+    if here is None:
+        take_gpu(device)
     from decaylab.training.cost.pricing import Pricer
     from decaylab.training.loop import Options
     from decaylab.training.runner import deadline, in_order, train_all
     from decaylab.training.startup import postpone_compiler
 
     postpone_compiler()
+    specs = in_order(wanted, planned)
+    ranks = None
+    if here:
+        from decaylab.training.distributed import check_shareable, join
+
+        check_shareable([item for item in specs if not space.layout.summary(item.run_id).exists()], here.size)
+        ranks = join(here, device)
+        specs = ranks.share(specs)
     stop = deadline(minutes)
     pricer = Pricer(space.layout, device, threads)
     options = Options(
@@ -100,24 +119,44 @@ def train(
         threads=threads,
         choices=space.choices,
         stop=stop,
-        price=pricer.price,
+        price=functools.partial(pricer.price, gpus=here.size if here else 1),
         compile=compile_.value,
         graphs=graphs.value,
     )
-    specs = in_order(wanted, planned)
     try:
-        finished = train_all(specs, space.layout, options, number or pricer.together)
+        finished = train_all(specs, space.layout, options, 1 if ranks else number or pricer.together, ranks)
+        if ranks:
+            ranks.leave()
     except Interrupted as reason:
-        if not stop():
+        # their clocks differ a little
+        if isinstance(reason, Lost) or not (ranks.any(stop()) if ranks else stop()):
             raise
-        typer.echo(f"time is up: {reason}", err=True)
+        if first:
+            typer.echo(f"time is up: {reason}", err=True)
         return
     finally:
-        if pack is not None:
+        if pack is not None and first:
             write(pack, planned, space)
-    for item in wanted if spec is not None else []:
-        typer.echo(space.layout.summary(item.run_id))
-    typer.echo(f"{finished} runs finished", err=True)
+    if first:
+        for item in wanted if spec is not None else []:
+            typer.echo(space.layout.summary(item.run_id))
+        typer.echo(f"{finished} runs finished", err=True)
+
+
+def _planned(
+    run_ids: list[str] | None, replications: str, space: Workspace
+) -> tuple[dict[str, PlannedRun], list[RunSpec]]:
+    """The planned runs by id, and those of them to train; claims are registered before any of them."""
+    reps = select(space.root, replications)
+    planned = plan_here(reps, space)
+    if beyond := set(run_ids or ()) - planned.keys():  # later seeds than those recorded so far
+        seeds = {rep.name: seeds_of(rep, space.scale, space.choices, beyond) for rep in reps}
+        planned = plan_runs(reps, space.scale, space.choices, seeds) | planned
+    wanted = _wanted(run_ids, planned, space)
+    from decaylab.analysis.preregistration import register_claims
+
+    register_claims(select(space.root, "all"), space)
+    return planned, wanted
 
 
 def _together(text: str) -> int | None:

@@ -6,9 +6,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,6 +19,9 @@ from decaylab.replication import PlannedRun
 from decaylab.spec import RunSpec
 from decaylab.training.learner import stackable
 from decaylab.training.loop import Options, train_together
+
+if TYPE_CHECKING:
+    from decaylab.training.distributed import Ranks
 
 LINE_SECONDS = 10.0
 """where nobody watches a terminal: least time between two progress lines"""
@@ -76,18 +79,25 @@ def in_groups(specs: Sequence[RunSpec], together: Callable[[RunSpec], int]) -> l
 
 
 def train_all(
-    specs: Sequence[RunSpec], layout: Layout, options: Options, together: int | Callable[[RunSpec], int] = 1
+    specs: Sequence[RunSpec],
+    layout: Layout,
+    options: Options,
+    together: int | Callable[[RunSpec], int] = 1,
+    ranks: Ranks | None = None,
 ) -> int:
     """Train every run of the list; returns how many are finished.
 
     Args:
         together: how many runs of one shape are trained in one pass; see `train_together`.
+        ranks: the processes that train each run together, if there are several; all of them call this.
 
     Raises:
         Interrupted: SIGTERM, Ctrl-C, or `options.stop`; the state of the current run is saved.
     """
     limit = together if callable(together) else lambda _: together
-    with _stop_on_signal() as stopped, _progress(len(specs)) as progress:
+    agreed: Callable[[bool], bool] = ranks.any if ranks else bool
+    shown = _progress(len(specs)) if ranks is None or ranks.first else nullcontext(options.progress)
+    with _stop_on_signal() as stopped, shown as progress:
         stop = options.stop
 
         def asked() -> bool:
@@ -95,9 +105,16 @@ def train_all(
 
         done = 0
         for group in in_groups(specs, limit):
-            if asked():
+            if agreed(asked()):
                 raise Interrupted(f"stopped before {group[0].run_id}: {done} of {len(specs)} runs are finished")
-            train_together(group, layout, replace(options, stop=asked, progress=progress))
+            now = replace(options, stop=asked, progress=progress)
+            if ranks:
+                from decaylab.training.distributed import train_shared
+
+                [spec] = group
+                train_shared(ranks, spec, layout, now)
+            else:
+                train_together(group, layout, now)
             done += len(group)
     return len(specs)
 

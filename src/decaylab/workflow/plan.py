@@ -28,9 +28,10 @@ from decaylab.replication import (
 from decaylab.sources import choose
 from decaylab.training.records import finished, publish
 from decaylab.workflow.first_look import first_look
-from decaylab.workflow.jobs import data_groups, partition, priorities
+from decaylab.workflow.jobs import TrainingJob, data_groups, partition, priorities
 from decaylab.workflow.machine import has_nvidia
 from decaylab.workflow.messages import keyed, stop
+from decaylab.workflow.requests import shared_gpus
 from decaylab.workflow.rounds import Rounds
 from decaylab.workflow.targets import RESERVED
 from decaylab.workspace import Workspace
@@ -92,6 +93,7 @@ class Plan:
         self.jobs = partition(self.runs.values(), config["runs_per_process"][self.scale])
         self.priorities = priorities(self.jobs)
         self.gpu = int(config["device"] == "cuda" or (config["device"] == "auto" and has_nvidia()))
+        self._check_gpus()
         self.data = data_groups(self.planned.values())
 
     @property
@@ -101,6 +103,18 @@ class Plan:
     @property
     def layout(self) -> Layout:
         return self.workspace.layout
+
+    def _check_gpus(self) -> None:
+        """Raise InputError if several GPUs for a run contradict the rest of the configuration."""
+        gpus, together = self.config["gpus"], self.config["together"]
+        if gpus > 1 and not self.gpu:
+            raise InputError(f"config: gpus: {gpus} need a GPU, and there is none here; expected device=cuda or gpus=1")
+        if gpus > 1 and together not in ("auto", 1):
+            raise InputError(f"config: together: several GPUs train one run at a time; expected auto, got {together}")
+
+    def gpus(self, job: TrainingJob) -> int:
+        """GPUs that train each run of a job; 0 on a CPU."""
+        return shared_gpus([run.spec for run in job.runs], self.config["gpus"]) if self.gpu else 0
 
     def options(self, *names: str) -> Untracked:
         """The options that most commands share (scale, data, results), and those named."""

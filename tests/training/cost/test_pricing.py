@@ -88,6 +88,28 @@ def test_convolutions_are_priced_below_the_peak_of_matmuls(tmp_path, monkeypatch
     assert price.gpu_seconds[h200.name] >= least > price.flops / (h200.bfloat16 * h200.utilisation)
 
 
+def test_gpus_share_the_steps_but_not_the_averaging_nor_the_evaluations(tmp_path, monkeypatch):
+    pricer = Pricer(Layout(tmp_path), "cpu")
+    monkeypatch.setattr(pricer, "_seconds", lambda _: (0.01, 0.0))
+    run = spec(TEXT, **GPT2 | {"batch_size": 64, "micro_batch_size": 8, "steps": 1000}, precision="bfloat16")
+    run = run.model_copy(update={"model": run.model.model_copy(update={"layers": 2})})
+    one, eight = pricer.price(run), pricer.price(run, gpus=8)
+    assert (one.gpus, eight.gpus) == (1, 8)
+    assert one.flops == eight.flops
+    assert one.predicted_seconds == eight.predicted_seconds, "a machine without GPUs shares nothing"
+    for gpu in GPUS:
+        averaging = 1000 * gpu.averaging_seconds(one.parameters, 8)
+        assert averaging == pytest.approx(1000 * 4 * one.parameters * 1.75 / (0.7 * gpu.link))
+        assert eight.gpu_seconds[gpu.name] - averaging > one.gpu_seconds[gpu.name] / 8
+        assert eight.gpu_seconds[gpu.name] - averaging == pytest.approx(one.gpu_seconds[gpu.name] / 8, rel=0.2)
+    assert eight.memory_bytes == one.memory_bytes, "a micro-batch on each"
+    assert pricer.price(run, gpus=16).memory_bytes < one.memory_bytes, "half a micro-batch on each"
+    monkeypatch.setattr(pricer, "device", torch.device("cuda"))
+    monkeypatch.setattr(pricing, "hardware", lambda _: {"name": "NVIDIA H200 NVL"})
+    expected = one.predicted_seconds - 1000 * 0.01 * 7 / 8 + 1000 * GPUS[0].averaging_seconds(one.parameters, 8)
+    assert pricer.seconds(run, gpus=8) == pytest.approx(expected)
+
+
 def test_how_many_fill_a_gpu(tmp_path, monkeypatch):
     pricer = Pricer(Layout(tmp_path), "cpu")
     run = spec(TEXT)

@@ -46,6 +46,8 @@ class Price:
     memory_bytes: float
     disk_bytes: float
     gpu_seconds: dict[str, float]
+    gpus: int = 1
+    """that train the run together; memory is that of each"""
 
 
 class Pricer:
@@ -82,16 +84,17 @@ class Pricer:
             self._keep(key, asdict(footprint_of(spec, classes)))
         return Footprint(**self.known[key])
 
-    def price(self, spec: RunSpec) -> Price:
-        """Everything that `decaylab plan` says about a run; see `seconds`."""
+    def price(self, spec: RunSpec, gpus: int = 1) -> Price:
+        """Everything that `decaylab plan` says about a run that this many GPUs train; see `seconds`."""
         operations, footprint = operations_of(spec, self.outputs(spec)), self.footprint(spec)
         return Price(
             parameters=operations.parameters,
             flops=run_flops(spec, self.outputs(spec)) + example_passes(spec) * operations.forward,
-            predicted_seconds=self.seconds(spec),
-            memory_bytes=_memory(spec, operations, footprint),
+            predicted_seconds=self.seconds(spec, gpus),
+            memory_bytes=_memory(spec, operations, footprint, gpus),
             disk_bytes=_disk(spec, operations),
-            gpu_seconds={gpu.name: _gpu_seconds(gpu, spec, operations, footprint) for gpu in GPUS},
+            gpu_seconds={gpu.name: _gpu_seconds(gpu, spec, operations, footprint, gpus) for gpu in GPUS},
+            gpus=gpus,
         )
 
     def together(self, spec: RunSpec) -> int:
@@ -104,9 +107,17 @@ class Pricer:
         step = operations_of(spec, self.outputs(spec)).step * spec.batch_size
         return max(1, min(MOST_TOGETHER, round(LAUNCH_BOUND / step)))
 
-    def seconds(self, spec: RunSpec) -> float:
-        """What the run will take on this machine. Times a few of its steps if that was never done here."""
+    def seconds(self, spec: RunSpec, gpus: int = 1) -> float:
+        """What the run will take on this machine. Times a few of its steps if that was never done here.
+
+        Only GPUs share a run; without one, it is what a single process takes.
+        """
         step, example = self._seconds(spec)
+        if gpus > 1 and self.device.type == "cuda":
+            step /= gpus
+            name = hardware(self.device)["name"]
+            parameters = operations_of(spec, self.outputs(spec)).parameters
+            step += sum(gpu.averaging_seconds(parameters, gpus) for gpu in GPUS if name.startswith(gpu.name))
         return FIXED_SECONDS + spec.steps * step + _examples(spec) * example
 
     def _key(self, spec: RunSpec) -> str:
@@ -163,21 +174,23 @@ def _examples(spec: RunSpec) -> float:
     return evaluated_examples(spec) + example_passes(spec)
 
 
-def _gpu_seconds(gpu: GPU, spec: RunSpec, operations: Operations, footprint: Footprint) -> float:
+def _gpu_seconds(gpu: GPU, spec: RunSpec, operations: Operations, footprint: Footprint, gpus: int) -> float:
     peak = {"float32": gpu.float32, "tf32": gpu.tf32}.get(spec.precision, gpu.bfloat16)
     rate = peak * (gpu.convolutions if spec.model.kind in ("vgg", "preact_resnet") else gpu.utilisation)
-    step = max(operations.step * spec.batch_size / rate, footprint.kernels * gpu.launch_seconds)
-    # evaluations run in large batches, where compute is the limit
+    step = max(operations.step * spec.batch_size / gpus / rate, footprint.kernels * gpu.launch_seconds)
+    step += gpu.averaging_seconds(operations.parameters, gpus)
+    # evaluations run in large batches, where compute is the limit; several GPUs do not share them
     return FIXED_SECONDS + spec.steps * step + _examples(spec) * operations.forward / rate
 
 
-def _memory(spec: RunSpec, operations: Operations, footprint: Footprint) -> float:
-    """Weights, gradients, optimizer state, average and activations, in bytes."""
+def _memory(spec: RunSpec, operations: Operations, footprint: Footprint, gpus: int) -> float:
+    """Weights, gradients, optimizer state, average and activations, in bytes, on each GPU."""
+    share = min(1.0, spec.batch_size / gpus / (spec.micro_batch_size or spec.batch_size))
     width = 2 if spec.precision == "bfloat16_weights" and not spec.casts_weights else 4
     states = {"sgd": 1 if getattr(spec.optimizer, "momentum", 0) else 0, "adamw": 2}[spec.optimizer.name]
     half = spec.precision in ("bfloat16", "float16", "bfloat16_weights")
     copies = width * (2 + states) + (4 if spec.ema else 0) + (2 if half and width == 4 else 0)
-    return operations.parameters * copies + footprint.activation_bytes * (0.5 if half else 1)
+    return operations.parameters * copies + share * footprint.activation_bytes * (0.5 if half else 1)
 
 
 def _disk(spec: RunSpec, operations: Operations) -> float:
