@@ -276,6 +276,20 @@ def test_the_best_setting_is_chosen_on_seeds_that_are_not_judged(lab):
     assert len(claim.run_ids) == 6 + 6, "the runs that were compared count too"
 
 
+def test_an_arm_whose_best_setting_is_the_other_arm_compares_nothing(lab):
+    def final(p):
+        return {"test_error": (0.2 if p["weight_decay"] == 0.01 else 0.3) + p["seed"] / 1000}
+
+    wide = {"grid": "wide", "width": 10}
+    same = ("not testable here", 0, "both arms do best at one and the same setting")
+    for value, expected in {0.01: same, 0.001: ("reproduced", 6, "")}.items():
+        test = lab.test(arm=wide | {"weight_decay": "best"}, minus=wide | {"weight_decay": value})
+        rep = lab.replication(test, grids=NINE, scales={})
+        lab.fill(rep, "laptop", final)
+        (claim,) = judged(lab, rep)
+        assert (claim.verdict, claim.n, claim.reason) == expected
+
+
 def test_best_of_two_axes_and_by_another_metric(lab):
     best = {"grid": "mlp", "learning_rate": "best", "decay": "best"}
     claim = claim_of(lab, lab.test(arm=best, minus=None, metric="train_error", best_by="test_error", reference=0.3))

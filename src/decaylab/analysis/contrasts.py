@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,6 +90,17 @@ def contrast(
             total += term.weight * arms[-1]
     # two terms may read different metrics of one run
     return Contrast(total, list(dict.fromkeys(run_ids)), set(read) <= {0.0, 1.0}, arms)
+
+
+def compares_nothing(test: Test, terms: list[ArmTerm], seed: Seed, settings: Settings) -> bool:
+    """Whether the terms cancel run by run, as where the best settings of two arms are one setting."""
+    weights: Counter[tuple[tuple[str, ...], str]] = Counter()
+    for number, term in enumerate(terms):
+        keys = [settings[number, value] for value in term.arm.groups(bool(test.along))]
+        if None in keys:
+            return False
+        weights[tuple(term.arm.cells[key][seed].id for key in keys), term.metric.model_dump_json()] += term.weight
+    return not any(weights.values())
 
 
 def _point(test: Test, term: ArmTerm, points: list[float], where: str) -> float:

@@ -64,11 +64,14 @@ def judge(rep: Replication, workspace: Workspace) -> VerdictFile:
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict of a claim whose tests must all hold.
 
-    One contradicted test contradicts the claim, and one negligible effect makes it negligible. It is reproduced if
-    all tests are, and not run if one is not and no other settles it.
+    One contradicted test contradicts the claim, and one negligible effect makes it negligible. Otherwise a test that
+    compares nothing leaves it untestable. It is reproduced if all tests are, and not run if one is not and no other
+    settles it.
     """
     known = [verdict for verdict in verdicts if verdict != "not run"]
     verdict = looks.combine(known)
+    if verdict not in looks.AGAINST and "not testable here" in known:
+        return "not testable here"
     return verdict if verdict in looks.AGAINST or len(known) == len(verdicts) else "not run"
 
 

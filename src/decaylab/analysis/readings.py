@@ -8,7 +8,7 @@ import numpy as np
 
 from decaylab.analysis import looks, multiplicity, power
 from decaylab.analysis.arms import TUNING_SEEDS, ArmTerm, RunIndex, Seed, Selector, needs_tuning, split_seeds
-from decaylab.analysis.contrasts import choose_settings, contrast, runs_of
+from decaylab.analysis.contrasts import choose_settings, compares_nothing, contrast, runs_of
 from decaylab.analysis.looks import Design
 from decaylab.analysis.outlook import outlook
 from decaylab.analysis.results import Results
@@ -97,6 +97,9 @@ def read_test(
         return reading
     settings, result.chosen = choose_settings(test, terms, tuning, results, where)
     reading.run_ids = tuning_runs(terms, tuning)
+    if seeds and compares_nothing(test, terms, seeds[0], settings):
+        result.verdict, result.reason = "not testable here", "both arms do best at one and the same setting"
+        return reading
     values = _Values()
     for seed in seeds:
         if not set(runs_of(test, terms, seed, settings)) <= results.runs.keys():
