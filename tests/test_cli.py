@@ -257,8 +257,8 @@ def test_runs_travel_from_a_bare_machine_to_filed_evidence(clone, monkeypatch, c
     filed = Path(out.strip())
     assert [item["run_id"] for item in json.loads(filed.read_text())["runs"]] == [first]
 
-    def stopped(specs, layout, options, together) -> None:
-        train_all(specs, layout, options, together)
+    def stopped(*arguments: object) -> None:
+        train_all(*arguments)
         raise Interrupted("stopped by a signal")
 
     train_all = runner.train_all

@@ -9,6 +9,7 @@ FOLDER = Path(__file__).parents[2] / "src" / "decaylab" / "analysis"
 BELOW = (
     "analysis",
     "replication",
+    "limits",
     "seeds",
     "spec",
     "sources",

@@ -397,7 +397,7 @@ def test_references_are_named_where_all_replications_share_them(clone):
         (None, "; expected a list of full references"),
         ("- T", "references.yaml: expected a mapping of ids to title, authors, year and url"),
         ("E9: {title: Post}", "references.0.url: this key is required"),
-        ("E9: {title: Post, url: u, yaer: 1}", "references.0.yaer: unknown key"),
+        ("E9: {title: Post, url: 'https://example.org', yaer: 1}", "references.0.yaer: unknown key"),
     ],
 )
 def test_a_wrong_reference_is_one_line(clone, shared, words):

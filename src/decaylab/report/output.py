@@ -59,7 +59,7 @@ def show(report: Report, chart: Chart | None, caption: str) -> Figure | Html:
     with atomic_path(path) as temporary:
         texts = chart.data.select_dtypes(exclude=["number", "bool"])
         safe = chart.data.assign(**{column: texts[column].map(_no_formula) for column in texts})
-        safe.to_csv(temporary, index=False, float_format="%.6g")
+        safe.to_csv(temporary, index=False, float_format="%.7g")
     html = (
         f'<figure id="figure-{name}"><div class="scroll" tabindex="0">{svg(chart.figure)}</div>'
         f"<figcaption>{escape(caption)}{_origin(report, chart, path.name)}</figcaption></figure>"
