@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decaylab.data import prepared_key
 from decaylab.replication import PlannedRun
 from decaylab.spec import parse_spec
 from decaylab.workflow import lock, machine
 from decaylab.workflow.jobs import data_groups, partition, priorities
-from decaylab.workflow.plan import Untracked
+from decaylab.workflow.plan import Plan, Untracked
 
 TEXT = {"kind": "text"}
 IMAGES = {"kind": "images", "train_examples": 20, "test_examples": 20}
@@ -117,6 +119,16 @@ def test_data_of_the_same_replications_is_prepared_together():
     groups = data_groups(runs)
     assert sorted(len(keys) for keys in groups.values()) == [1, 1]
     assert all(name.startswith("data_") for name in groups)
+
+
+def test_data_are_asked_for_by_the_replications_that_run():
+    runs = by_id(planned(0, 0, "a"), planned(0, 1, "b"))
+    keys = {prepared_key(run.spec.data) for run in runs.values()}
+    plan = SimpleNamespace(planned=runs, chosen=["a"])
+    assert Plan.needing(plan, keys, []) == ["a"], "b, which may ask for more than there is, does not run"
+    assert Plan.needing(plan, keys, ["b"]) == ["b"]
+    plan.chosen = ["c"]
+    assert Plan.needing(plan, keys, ["all"]) == ["a", "b"]
 
 
 def test_options_without_a_value_are_left_out_and_others_are_quoted():

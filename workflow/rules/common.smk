@@ -88,6 +88,16 @@ def first_looks(wildcards):
     return PLAN.first(*PLAN.rounds.by_key(wildcards.key).names)
 
 
+def data_words(keys):
+    """What `decaylab data` is asked for: some data sets of the replications that run now."""
+
+    def words(wildcards):
+        names = PLAN.needing(keys, workflow.dag_settings.targets or ())
+        return Untracked(*names, *(word for key in keys for word in ("--key", key)))
+
+    return words
+
+
 def data_of_round(wildcards):
     """All data sets that runs of a round may need."""
     return PLAN.metas(PLAN.rounds.by_key(wildcards.key).names)

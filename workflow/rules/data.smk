@@ -25,9 +25,9 @@ for name, keys in PLAN.data.items():
             "../envs/decaylab.yaml"
         params:
             code=PLAN.data_code(keys),
-            only=Untracked(*(word for key in keys for word in ("--key", key))),
+            only=data_words(keys),
             options=PLAN.options(),
         message:
             "Preparing {output.meta}"
         shell:
-            "decaylab data all {params.only} {params.options} > {log} 2>&1"
+            "decaylab data {params.only} {params.options} > {log} 2>&1"

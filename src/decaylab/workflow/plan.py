@@ -133,6 +133,16 @@ class Plan:
         keys = {prepared_key(run.spec.data) for run in self.planned.values() if set(names) & set(run.wanted)}
         return [self.meta(key) for key in sorted(keys)]
 
+    def needing(self, keys: Iterable[str], targets: Iterable[str]) -> list[str]:
+        """Replications that need some data sets: those that are targets or chosen, or all if none of them does.
+
+        Others must not stop these by asking for more than a user's data have.
+        """
+        keys = set(keys)
+        found = {name for run in self.planned.values() if prepared_key(run.spec.data) in keys for name in run.wanted}
+        now = found.intersection(targets) or found.intersection(self.chosen)
+        return sorted(now or found)
+
     def meta(self, key: str) -> Path:
         return self.layout.prepared(key) / "meta.json"
 
