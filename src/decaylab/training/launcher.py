@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from decaylab.errors import InputError, Interrupted, Lost
+from decaylab.signals import handling
 
 LOST = 3
 """exit code of a process that another one left alone; nobody outside sees it"""
@@ -169,9 +170,5 @@ def _signals_to(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
             if process.poll() is None:
                 process.send_signal(number)
 
-    old = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handling(handler):
         yield
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)

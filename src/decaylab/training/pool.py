@@ -20,6 +20,7 @@ from typing import Any
 
 from decaylab.errors import Interrupted
 from decaylab.files import Layout
+from decaylab.signals import handling
 from decaylab.spec import RunSpec
 
 POLL_SECONDS = 0.5
@@ -104,12 +105,8 @@ def stopped_by_signals(pool: Pool) -> Iterator[None]:
         pool._stop.set()
         raise Interrupted(f"stopped by {signal.Signals(number).name}; the state of every run is saved")
 
-    old = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handling(handler):
         yield
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)
 
 
 _worker: dict[str, Any] = {}

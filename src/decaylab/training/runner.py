@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from decaylab.errors import Interrupted
 from decaylab.files import Layout
 from decaylab.replication import PlannedRun
+from decaylab.signals import handling
 from decaylab.spec import RunSpec
 from decaylab.training.learner import stackable
 from decaylab.training.loop import Options, train_together
@@ -135,12 +136,8 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen.append(number)
 
-    old = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handling(handler):
         yield lambda: bool(seen)
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)
 
 
 @contextmanager
