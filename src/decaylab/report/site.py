@@ -108,6 +108,7 @@ def index_page(
         "total": len(views),
         "all_evidence": relative(filed, layout.index(scale).parent) if filed.exists() else None,
         "elsewhere": sum(view["origin"] is not None for view in views),
+        "archived_scales": ", ".join(sorted({view["scale"] for view in views if view["origin"]}, key=SCALES.index)),
         "summary": summary,
         "agreement": agreement(views),
         "open_claims": open_claims(views),
